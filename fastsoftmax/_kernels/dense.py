@@ -46,9 +46,11 @@ class Problem(NamedTuple):
     """What a kernel needs to know of the data; X by address, so that one compile serves all."""
 
     address: int
-    row_stride: int  # in elements; X[i, d] lies at address[i * row_stride + d] ...
-    column_stride: int  # ... or, where this is not 1, at address[i + d * column_stride]
+    source: np.ndarray  # (0,), of X's dtype
+    by_row: bool  # X[i, d] lies at address[i * stride + d], otherwise at address[i + d * stride]
+    stride: int  # in elements
     n_rows: int
+    first_block: int  # number of this data's first block, where it continues earlier data
     n_features: int
     n_classes: int
     block_rows: int
@@ -66,23 +68,22 @@ def pack_tile(problem, x, first, rows, packed, x_t):
     ``packed``: panel q holds features [q·TILE, (q+1)·TILE) of the whole block, row after row;
     panels start block_rows·TILE elements apart. ``x_t[d, r]``: rows along the lanes.
     """
-    lanes, tile = lane_count(x), tile_rows(x)
+    lanes, tile = lane_count(packed), tile_rows(packed)
     center = pointer(problem.center)
-    along_rows = problem.column_stride == 1
-    step = problem.row_stride if along_rows else problem.column_stride
+    step = problem.stride
     for r in range(0, rows, lanes):
         for d in range(0, problem.n_features, lanes):
             height, width = rows - r, problem.n_features - d
-            if along_rows:
+            if problem.by_row:
                 source = advance(x, (first + r) * step + d)
             else:
                 source = advance(x, first + r + d * step)
                 height, width = width, height
             if height >= lanes and width >= lanes:
-                vectors = load_rows(source, step)
+                vectors = load_rows(source, step, packed)
             else:
-                vectors = load_rows_within(source, step, height, width)
-            if not along_rows:
+                vectors = load_rows_within(source, step, height, width, packed)
+            if not problem.by_row:
                 vectors = transpose(vectors)
             vectors = subtract_from_rows(vectors, load(advance(center, d)))
             panel = (d // tile) * problem.block_rows * tile + d % tile
@@ -158,12 +159,12 @@ def softmax_tile(problem, first, rows, z, statistics):
 
 @helper
 def accumulate_block(problem, block, gradient, scratch):
-    """Add block ``block``'s gradient to ``gradient`` (K rows padded, then K bias sums)."""
+    """Add a block's gradient to ``gradient`` (K padded rows, then K bias sums); its loss."""
     p = pointer(scratch)
     tile = tile_rows(p)
     first = block * problem.block_rows
     rows = min(problem.block_rows, problem.n_rows - first)
-    x = as_pointer(problem.address, scratch)
+    x = as_pointer(problem.address, problem.source)
     lanes = lane_count(p)
     padded = (problem.n_features + lanes - 1) // lanes * lanes
     panels = (problem.n_features + tile - 1) // tile

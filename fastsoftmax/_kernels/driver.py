@@ -1,8 +1,12 @@
-"""The loops over slots: one parallel, one serial, the same bits from both."""
+"""The loops over slots: one parallel, one serial, the same bits from both.
+
+Workers draw slots from a shared counter instead of owning a fixed share, so that a core lost to a
+neighbour costs one slot and not half the time. Which worker runs a slot does not matter: a slot
+owns its slab and takes its blocks in order.
+"""
 
 from __future__ import annotations
 
-import numpy as np
 from numba import prange
 
 from fastsoftmax._kernels.dense import accumulate_block
@@ -12,18 +16,18 @@ from fastsoftmax._kernels.simd import fetch_add, pointer
 
 @helper
 def run_slot(problem, slot, slabs, losses, scratch):
-    """Blocks slot, slot + S, slot + 2S, ... in order into the slot's own slab."""
-    slab = slabs[slot]
-    slab[:] = 0
-    loss = 0.0
+    """Add this data's blocks slot, slot + S, slot + 2S, ... to the slot's own slab, in order."""
+    n_slots = len(slabs)
     n_blocks = (problem.n_rows + problem.block_rows - 1) // problem.block_rows
-    for block in range(slot, n_blocks, len(slabs)):
-        loss += accumulate_block(problem, block, slab, scratch)
-    losses[slot] = loss
+    for block in range((slot - problem.first_block) % n_slots, n_blocks, n_slots):
+        if problem.first_block + block == slot:
+            slabs[slot, :] = 0
+            losses[slot] = 0
+        losses[slot] += accumulate_block(problem, block, slabs[slot], scratch)
 
 
 @helper
-def work(problem, slabs, losses, scratch, counter):
+def draw_slots(problem, slabs, losses, scratch, counter):
     slot = fetch_add(pointer(counter), 1)
     while slot < len(slabs):
         run_slot(problem, slot, slabs, losses, scratch)
@@ -33,9 +37,49 @@ def work(problem, slabs, losses, scratch, counter):
 @kernel(parallel=True)
 def run_parallel(problem, slabs, losses, scratch, counter):
     for worker in prange(len(scratch)):
-        work(problem, slabs, losses, scratch[worker], counter)
+        draw_slots(problem, slabs, losses, scratch[worker], counter)
 
 
 @kernel
 def run_serial(problem, slabs, losses, scratch, counter):
-    work(problem, slabs, losses, scratch[0], counter)
+    draw_slots(problem, slabs, losses, scratch[0], counter)
+
+
+@helper
+def add_slots(slabs, start, stop):
+    """Sum columns [start, stop) of all slabs into slab 0 by a fixed binary tree."""
+    step = 1
+    while step < len(slabs):
+        for s in range(0, len(slabs) - step, 2 * step):
+            for i in range(start, stop):
+                slabs[s, i] += slabs[s + step, i]
+        step *= 2
+
+
+@helper
+def finish_class(slabs, k, row_length, denominator, l2, W, gradient):
+    """gradient[k, :] = Σ_slots slab[k, :] / denominator + 2·l2·W[k, :]."""
+    add_slots(slabs, k * row_length, (k + 1) * row_length)
+    for d in range(W.shape[1]):
+        gradient[k, d] = slabs[0, k * row_length + d] / denominator + l2 * W[k, d]
+
+
+@helper
+def finish_bias(slabs, start, denominator, bias_gradient):
+    add_slots(slabs, start, start + len(bias_gradient))
+    for k in range(len(bias_gradient)):
+        bias_gradient[k] = slabs[0, start + k] / denominator
+
+
+@kernel(parallel=True)
+def finish_parallel(slabs, row_length, denominator, twice_l2, W, gradient, bias_gradient):
+    for k in prange(len(W)):
+        finish_class(slabs, k, row_length, denominator, twice_l2, W, gradient)
+    finish_bias(slabs, len(W) * row_length, denominator, bias_gradient)
+
+
+@kernel
+def finish_serial(slabs, row_length, denominator, twice_l2, W, gradient, bias_gradient):
+    for k in range(len(W)):
+        finish_class(slabs, k, row_length, denominator, twice_l2, W, gradient)
+    finish_bias(slabs, len(W) * row_length, denominator, bias_gradient)

@@ -85,6 +85,9 @@ def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Val
 
 
 def _kind(scalar: ir.Type) -> str:
+    """A scalar type's name inside the names of LLVM's intrinsics."""
+    if isinstance(scalar, ir.IntType):
+        return f"i{scalar.width}"
     return "f32" if isinstance(scalar, ir.FloatType) else "f64"
 
 
@@ -98,7 +101,7 @@ def _store(builder: ir.IRBuilder, v: ir.Value, p: ir.Value) -> None:
 
 
 def _align(p: ir.Value) -> int:
-    return 4 if isinstance(p.type.pointee, ir.FloatType) else 8
+    return int(_kind(p.type.pointee)[1:]) // 8
 
 
 def _intp(value: int) -> ir.Constant:
@@ -397,40 +400,53 @@ def transpose(typingctx, rows):
 
 
 @intrinsic
-def load_rows(typingctx, p, stride):
-    """L vectors of L lanes from rows ``stride`` elements apart, as a UniTuple."""
-    lanes = lanes_of(p.dtype)
-    sig = types.UniTuple(Vector(p.dtype, lanes), lanes)(p, types.intp)
+def load_rows(typingctx, p, stride, like):
+    """L vectors of L lanes from rows ``stride`` elements apart, as a UniTuple.
+
+    Values are converted to the dtype at ``like``, whose lane count L is.
+    """
+    sig, lanes = _rows_signature(p, like, types.intp)
 
     def codegen(context, builder, signature, args):
         vectors = []
         for i in range(lanes):
             row = builder.gep(args[0], [builder.mul(args[1], _intp(i))])
-            vectors.append(_load(builder, row, lanes))
+            vectors.append(_convert(builder, _load(builder, row, lanes), p.dtype, like.dtype))
         return context.make_tuple(builder, signature.return_type, vectors)
 
     return sig, codegen
 
 
 @intrinsic
-def load_rows_within(typingctx, p, stride, rows, columns):
+def load_rows_within(typingctx, p, stride, rows, columns, like):
     """`load_rows` of a corner: ``rows`` by ``columns`` are read and nothing else; the rest is 0."""
-    lanes = lanes_of(p.dtype)
-    sig = types.UniTuple(Vector(p.dtype, lanes), lanes)(p, types.intp, types.intp, types.intp)
+    sig, lanes = _rows_signature(p, like, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
-        index = ir.VectorType(ir.IntType(64), lanes)
-        lane = ir.Constant(index, list(range(lanes)))
+        lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
         vectors = []
         for i in range(lanes):
             row_exists = builder.icmp_signed("<", _intp(i), args[2])
             columns = builder.select(row_exists, args[3], _intp(0))
             mask = builder.icmp_signed("<", lane, _splat(builder, columns, lanes))
             row = builder.gep(args[0], [builder.mul(args[1], _intp(i))])
-            vectors.append(_masked_load(builder, row, mask))
+            vector = _masked_load(builder, row, mask)
+            vectors.append(_convert(builder, vector, p.dtype, like.dtype))
         return context.make_tuple(builder, signature.return_type, vectors)
 
     return sig, codegen
+
+
+def _rows_signature(p: Any, like: Any, *counts: types.Type) -> tuple[Any, int]:
+    lanes = lanes_of(like.dtype)
+    return types.UniTuple(Vector(like.dtype, lanes), lanes)(p, *counts, like), lanes
+
+
+def _convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: types.Type) -> ir.Value:
+    result = ir.VectorType(_ir_scalar(target), v.type.count)
+    if isinstance(source, types.Integer):
+        return (builder.sitofp if source.signed else builder.uitofp)(v, result)
+    return v if v.type == result else builder.fpext(v, result)
 
 
 def _masked_load(builder: ir.IRBuilder, p: ir.Value, mask: ir.Value) -> ir.Value:
@@ -439,9 +455,9 @@ def _masked_load(builder: ir.IRBuilder, p: ir.Value, mask: ir.Value) -> ir.Value
     fnty = ir.FunctionType(vector, [vector.as_pointer(), i32, mask.type, vector])
     name = f"llvm.masked.load.v{vector.count}{_kind(vector.element)}.p0"
     fn = cgutils.get_or_insert_function(builder.module, fnty, name)
-    align = ir.Constant(i32, _align(p))
     address = builder.bitcast(p, vector.as_pointer())
-    return builder.call(fn, [address, align, mask, _constant(vector, 0.0)])
+    zeros = ir.Constant(vector, [0] * vector.count)
+    return builder.call(fn, [address, ir.Constant(i32, _align(p)), mask, zeros])
 
 
 @intrinsic

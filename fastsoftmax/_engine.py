@@ -1,0 +1,175 @@
+"""Run a plan: workspace, layouts the kernel cannot read, and when not to go parallel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _plan
+from fastsoftmax._kernels import driver
+from fastsoftmax._kernels.dense import Problem
+from fastsoftmax._kernels.simd import FEATURES
+
+Array = npt.NDArray[Any]
+
+# Rows in a layout the kernel does not read are converted this many bytes at a time.
+_CONVERTED_BYTES = 16 << 20
+_FINISH_SERIAL = 1 << 18
+
+_one_region = threading.Lock()
+_forked_after_threads = False
+
+
+def _after_fork() -> None:
+    # GNU OpenMP does not survive a fork, and Numba kills the child that tries.
+    global _forked_after_threads, _one_region
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    _forked_after_threads |= bool(getattr(parallel, "_is_initialized", False))
+    _one_region = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@contextlib.contextmanager
+def parallel_region(n_workers: int) -> Iterator[bool]:
+    """Whether a parallel kernel may run now; yields False where the serial twin must."""
+    if n_workers < 2 or _forked_after_threads:
+        yield False
+        return
+    try:
+        reentrant = numba.threading_layer() != "workqueue"
+    except ValueError:  # no parallel kernel has run yet
+        reentrant = False
+    if reentrant:
+        yield True
+        return
+    # Numba aborts the process when two threads enter a workqueue region.
+    acquired = _one_region.acquire(blocking=False)
+    try:
+        yield acquired
+    finally:
+        if acquired:
+            _one_region.release()
+
+
+def threads() -> int:
+    """Numba's thread count for the calling thread."""
+    return int(numba.get_num_threads())
+
+
+class Accumulator:
+    """Loss and gradient sums over rows that come in one or many pieces.
+
+    Pieces may be cut anywhere only if every piece but the last is a multiple of
+    ``plan.block_rows`` rows.
+    """
+
+    def __init__(self, W: Array, bias: Array | None, center: Array | None = None) -> None:
+        n_classes, n_features = W.shape
+        self.plan = _plan.make_plan(n_features, n_classes, W.dtype)
+        self.W = W
+        self.bias = np.zeros(n_classes, W.dtype) if bias is None else bias
+        self.center = np.zeros(self.plan.padded_features, W.dtype)
+        if center is not None:
+            self.center[:n_features] = center
+        self.slabs = np.empty((self.plan.n_slots, self.plan.slab_size), W.dtype)
+        self.losses = np.empty(self.plan.n_slots)
+        self.blocks = 0
+
+    def add(self, X: Array, labels: Array, weight: Array | None) -> None:
+        """Add the rows of X."""
+        if _readable(X, self.W.dtype):
+            self._run(X, labels, weight)
+            return
+        bytes_a_row = X.shape[1] * self.W.itemsize
+        step = max(_CONVERTED_BYTES // bytes_a_row // self.plan.block_rows, 1)
+        step *= self.plan.block_rows
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            with np.errstate(over="ignore", invalid="ignore"):
+                piece = np.ascontiguousarray(X[rows], self.W.dtype)
+            self._run(piece, labels[rows], None if weight is None else weight[rows])
+
+    def _run(self, X: Array, labels: Array, weight: Array | None) -> None:
+        n_rows, n_features = X.shape
+        by_row, stride = _layout(X)
+        source = X.view(np.uint8) if X.dtype.kind == "b" else X
+        problem = Problem(
+            address=X.__array_interface__["data"][0],
+            source=np.empty(0, source.dtype),
+            by_row=by_row,
+            stride=stride,
+            n_rows=n_rows,
+            first_block=self.blocks,
+            n_features=n_features,
+            n_classes=len(self.W),
+            block_rows=self.plan.block_rows,
+            W=self.W,
+            bias=self.bias,
+            labels=labels,
+            weight=np.empty(0, self.W.dtype) if weight is None else weight,
+            center=self.center,
+        )
+        workers = _plan.n_workers(self.plan, n_rows, len(self.W), self.W.dtype, threads())
+        with parallel_region(workers) as parallel:
+            run = driver.run_parallel if parallel else driver.run_serial
+            scratch = np.empty((workers if parallel else 1, self.plan.scratch_size), self.W.dtype)
+            run(problem, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
+        self.blocks += -(-n_rows // self.plan.block_rows)
+
+    def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
+        """(Σ losses / total + l2·‖W‖², its gradient in W (K, D), in b (K,)); ends the sums."""
+        used = min(self.blocks, self.plan.n_slots)
+        gradient, bias_gradient = np.empty_like(self.W), np.empty_like(self.bias)
+        scalar = self.W.dtype.type
+        arguments = (
+            self.slabs[:used],
+            self.plan.padded_features,
+            scalar(total),
+            scalar(2 * l2),
+            self.W,
+            gradient,
+            bias_gradient,
+        )
+        workers = threads() if self.W.size * used > _FINISH_SERIAL else 1
+        with parallel_region(workers) as parallel:
+            (driver.finish_parallel if parallel else driver.finish_serial)(*arguments)
+        loss = float(self.losses[:used].sum()) / total
+        if l2:
+            loss += l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
+        return loss, gradient, bias_gradient
+
+
+def _readable(X: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether the kernel reads X as it lies: native, aligned, rows or columns contiguous."""
+    if not (X.flags.aligned and X.dtype.isnative):
+        return False
+    # The conversion of halves is one libm call a lane without F16C.
+    if X.dtype != dtype and X.dtype.kind not in "iub":
+        return False
+    return _layout(X)[1] is not None
+
+
+def _layout(X: Array) -> tuple[bool, Any]:
+    """(rows contiguous?, the other stride in elements); the stride is None for neither."""
+    size = X.itemsize
+    for by_row, inner, length in ((True, 1, X.shape[1]), (False, 0, X.shape[0])):
+        outer_stride, inner_stride = X.strides[1 - inner], X.strides[inner]
+        if (inner_stride == size or length == 1) and outer_stride % size == 0:
+            return by_row, outer_stride // size
+    return True, None
+
+
+def cpu_features() -> frozenset[str]:
+    """CPU features Numba compiles for, as LLVM names them."""
+    return FEATURES

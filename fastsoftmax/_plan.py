@@ -1,0 +1,73 @@
+"""How a problem is cut up: a pure function of shapes and of this machine.
+
+Nothing here depends on the number of threads or on N beyond a bound, so the same rows always meet
+the same slots in the same order and every way to run them ends in the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._kernels.simd import VECTOR_BYTES, WIDTH
+
+_MIB = 1 << 20
+# A block of rows is packed into PACKED_BYTES, which stays in L2 beside the tile of logits: at
+# (1M, 100, 10) blocks of 64, 256 and 512 rows took 51, 37 and 44 ms.
+_PACKED_BYTES = 128 << 10
+# Where W and the slab outgrow L2, each block streams both once: at (100k, 512, 1000) blocks of 64
+# rows would move more bytes than the arithmetic hides.
+_STREAMED_BYTES = 256 << 10
+_ROWS_WHEN_STREAMED = 256
+_MAX_BLOCK_ROWS = 512
+# All slabs together; fewer than 8 slots would leave cores idle, more than 64 is zeroing and adding.
+_SLAB_BYTES = 96 * _MIB
+_MIN_SLOTS, _MAX_SLOTS = 8, 64
+_SCRATCH_BYTES = 256 * _MIB
+# Below this many multiply-adds waking the other threads costs more than it saves.
+_SERIAL_WORK = 400_000
+
+
+class Plan(NamedTuple):
+    """Sizes in elements of the compute dtype; see `fastsoftmax._kernels.dense` for the layout."""
+
+    block_rows: int
+    padded_features: int
+    n_slots: int
+    slab_size: int
+    scratch_size: int
+
+
+def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
+    """Cut a problem of D features and K classes up."""
+    size = np.dtype(dtype).itemsize
+    lanes = VECTOR_BYTES // size
+    tile = lanes * WIDTH
+    padded = _round_up(n_features, lanes)
+    rows = _PACKED_BYTES // (padded * size)
+    if n_classes * padded * size > _STREAMED_BYTES:
+        rows = max(rows, _ROWS_WHEN_STREAMED)
+    rows = min(rows, _MAX_BLOCK_ROWS)
+    rows = max(rows // tile * tile, tile)
+    line = 64 // size
+    slab = _round_up(n_classes * (padded + 1), line)
+    slots = min(max(_SLAB_BYTES // (slab * size), _MIN_SLOTS), _MAX_SLOTS)
+    panels = _round_up(n_features, tile)
+    scratch = n_classes * rows + panels * rows + padded * tile + 4 * tile
+    return Plan(rows, padded, slots, slab, _round_up(scratch, line))
+
+
+def n_workers(plan: Plan, n_rows: int, n_classes: int, dtype: npt.DTypeLike, threads: int) -> int:
+    """Threads worth using: no more than slots with work, nor than scratch memory allows."""
+    blocks = -(-n_rows // plan.block_rows)
+    work = n_rows * n_classes * (plan.padded_features + 8)
+    if work < _SERIAL_WORK:
+        return 1
+    affordable = max(_SCRATCH_BYTES // (plan.scratch_size * np.dtype(dtype).itemsize), 2)
+    return max(min(threads, blocks, plan.n_slots, affordable), 1)
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
