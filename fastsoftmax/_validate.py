@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -126,3 +127,14 @@ def as_vector(w: Any, size: int, name: str = "w") -> Array:
     if array.shape != (size,):
         raise ValueError(f"{name}: expected shape ({size},), got {array.shape}")
     return array
+
+
+def as_count(n: Any, name: str, at_least: int) -> int:
+    """An integer not below ``at_least``."""
+    try:
+        value = operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(n).__name__}") from None
+    if value < at_least:
+        raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
+    return value

@@ -493,10 +493,10 @@ def contract(typingctx, height, width, depth, a, a_row, b, b_row, c, c_row, star
     """c[i, :] = start[i·start_row, :] + Σ_p a[i·a_row + p] · b[p·b_row, :] in registers.
 
     ``height`` (1 to HEIGHT) rows of ``width`` (1 to WIDTH) vectors are held in registers while p
-    runs over ``depth``. With ``start_row`` = 0 every row i starts from the scalar start[i];
-    otherwise from the vectors at start[i·start_row]. One loop a shape is emitted here, behind a
-    switch, rather than one Numba specialisation a shape: 24 of those took longer to compile
-    than everything else together.
+    runs over ``depth`` (at least 1). With ``start_row`` = 0 the scalar start[i] is added to row i,
+    otherwise the vectors at start[i·start_row]. It is added at the end: summed from there on,
+    a million equal rows lost five of a float32's digits. One loop a shape is emitted here, behind
+    a switch, which LLVM compiles faster than Numba types one specialisation a shape.
     """
     intp = types.intp
     sig = types.void(height, width, intp, a, intp, b, intp, c, intp, start, intp)
@@ -521,69 +521,43 @@ def contract(typingctx, height, width, depth, a, a_row, b, b_row, c, c_row, star
 
 def _emit_contract(builder, height, width, lanes, args):
     depth, a, a_row, b, b_row, c, c_row, start, start_row = args
-    rows, vectors = range(height), range(width)
-    a_rows = [builder.gep(a, [builder.mul(a_row, _intp(i))]) for i in rows]
-    zero = _intp(0)
+    tile = [(i, j) for i in range(height) for j in range(width)]
+    a_rows = [builder.gep(a, [builder.mul(a_row, _intp(i))]) for i in range(height)]
+    zeros = _constant(ir.VectorType(a.type.pointee, lanes), 0.0)
 
-    with builder.if_else(builder.icmp_signed("==", start_row, zero)) as (from_scalar, from_tile):
-        with from_scalar:
-            scalars = [builder.load(builder.gep(start, [_intp(i)])) for i in rows]
-            broadcast = [_splat(builder, s, lanes) for s in scalars]
-            scalar_block = builder.block
-        with from_tile:
-            tile = [
-                _load(builder, _at(builder, start, start_row, i, j * lanes), lanes)
-                for i in rows
-                for j in vectors
-            ]
-            tile_block = builder.block
-    totals = []
-    for i in rows:
-        for j in vectors:
-            phi = builder.phi(broadcast[i].type)
-            phi.add_incoming(broadcast[i], scalar_block)
-            phi.add_incoming(tile[i * width + j], tile_block)
-            totals.append(phi)
-
-    preheader = builder.block
+    before = builder.block
     loop = builder.append_basic_block("contract.loop")
     end = builder.append_basic_block("contract.end")
-    builder.cbranch(builder.icmp_signed(">", depth, zero), loop, end)
+    builder.branch(loop)
     builder.position_at_end(loop)
     p = builder.phi(ir.IntType(64))
-    p.add_incoming(zero, preheader)
     b_p = builder.phi(b.type)
-    b_p.add_incoming(b, preheader)
-    accumulators = []
-    for total in totals:
-        phi = builder.phi(total.type)
-        phi.add_incoming(total, preheader)
-        accumulators.append(phi)
-    b_vectors = [_load(builder, builder.gep(b_p, [_intp(j * lanes)]), lanes) for j in vectors]
-    updated = []
-    for i in rows:
-        scalar = _splat(builder, builder.load(builder.gep(a_rows[i], [p])), lanes)
-        updated += [
-            _fma(builder, scalar, b_vectors[j], accumulators[i * width + j]) for j in vectors
-        ]
+    sums = [builder.phi(zeros.type) for _ in tile]
+    b_vectors = [_load(builder, builder.gep(b_p, [_intp(j * lanes)]), lanes) for j in range(width)]
+    scalars = [_splat(builder, builder.load(builder.gep(row, [p])), lanes) for row in a_rows]
+    updated = [
+        _fma(builder, scalars[i], b_vectors[j], total)
+        for (i, j), total in zip(tile, sums, strict=True)
+    ]
     p_next = builder.add(p, _intp(1))
-    p.add_incoming(p_next, builder.block)
-    b_p.add_incoming(builder.gep(b_p, [b_row]), builder.block)
-    for phi, value in zip(accumulators, updated, strict=True):
-        phi.add_incoming(value, builder.block)
+    recurrences = [(p, _intp(0), p_next), (b_p, b, builder.gep(b_p, [b_row]))]
+    recurrences += zip(sums, [zeros] * len(sums), updated, strict=True)
+    for phi, first, following in recurrences:
+        phi.add_incoming(first, before)
+        phi.add_incoming(following, loop)
     builder.cbranch(builder.icmp_signed("<", p_next, depth), loop, end)
 
     builder.position_at_end(end)
-    for i in rows:
-        for j in vectors:
-            n = i * width + j
-            result = builder.phi(totals[n].type)
-            result.add_incoming(totals[n], preheader)
-            result.add_incoming(updated[n], loop)
-            totals[n] = result
-    for i in rows:
-        for j in vectors:
-            _store(builder, totals[i * width + j], _at(builder, c, c_row, i, j * lanes))
+    from_scalars = builder.icmp_signed("==", start_row, _intp(0))
+    with builder.if_else(from_scalars) as (scalar_case, vector_case):
+        with scalar_case:
+            for (i, j), total in zip(tile, updated, strict=True):
+                first = _splat(builder, builder.load(builder.gep(start, [_intp(i)])), lanes)
+                _store(builder, builder.fadd(first, total), _at(builder, c, c_row, i, j * lanes))
+        with vector_case:
+            for (i, j), total in zip(tile, updated, strict=True):
+                first = _load(builder, _at(builder, start, start_row, i, j * lanes), lanes)
+                _store(builder, builder.fadd(first, total), _at(builder, c, c_row, i, j * lanes))
 
 
 def _at(builder, p, row, i, offset):

@@ -1,0 +1,221 @@
+"""Softmax regression as a function of one flat parameter vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _validate, reference
+
+Array = npt.NDArray[Any]
+
+__all__ = ["SoftmaxObjective", "StandardizedObjective"]
+
+
+class SoftmaxObjective:
+    r"""The L2-penalised cross-entropy of a linear softmax model, prepared once.
+
+    .. math:: J(W, b) = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i}) + λ‖W‖²,
+              \quad z_i = W x_i + b
+
+    Calling it gives J and its gradient in one pass over X, as ``scipy.optimize.minimize`` wants
+    with ``jac=True``. The flat vector is W (K, D) in C order, then b (K,). Arithmetic runs in the
+    dtype of X; the vector, the loss and the returned gradient are float64. Calls may come from
+    several threads; each returns a fresh gradient.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+        Features, kept by reference and never modified; see
+        `fastsoftmax.linear_cross_entropy_value_and_grad` for dtypes and layouts.
+    y : array_like of int, shape (n_samples,)
+        Labels in [0, n_classes), copied.
+    n_classes : int, optional
+        K; by default the largest label plus one, at least 2.
+    l2 : float, default 0.0
+        λ ≥ 0, of λ‖W‖²; b is not penalised.
+    fit_intercept : bool, default True
+        Whether b exists.
+    sample_weight : array_like of shape (n_samples,), optional
+        Finite weights s ≥ 0, not all zero, copied.
+
+    Attributes
+    ----------
+    x0 : ndarray of float64, shape (size,)
+        A starting point: zeros.
+    size, n_classes, n_features : int
+        Lengths.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fastsoftmax.linear_cross_entropy_value_and_grad`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.optimize import minimize
+    >>> from fastsoftmax import SoftmaxObjective
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((500, 3))
+    >>> y = (X @ [1.0, -2.0, 0.0] > 0).astype(int)
+    >>> obj = SoftmaxObjective(X, y, l2=1e-3)
+    >>> result = minimize(obj, obj.x0, jac=True, method="L-BFGS-B")
+    >>> W, b = obj.unpack(result.x)
+    >>> W.shape, b.shape, bool(np.mean((X @ W.T + b).argmax(axis=1) == y) > 0.98)
+    ((2, 3), (2,), True)
+    """
+
+    def __init__(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        n_classes: int | None = None,
+        l2: float = 0.0,
+        fit_intercept: bool = True,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> None:
+        self._X = _validate.as_features(X)
+        self.dtype = _validate.compute_dtype(self._X.dtype, "X")
+        n_rows, self.n_features = self._X.shape
+        if n_classes is not None:
+            n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
+        self._labels = _validate.as_labels(y, n_rows, n_classes).copy()
+        self.n_classes = n_classes or max(int(self._labels.max()) + 1, 2)
+        self.l2 = _validate.as_strength(l2)
+        self.fit_intercept = bool(fit_intercept)
+        weight = _validate.as_sample_weight(sample_weight, n_rows, self.dtype)
+        self._weight = None if weight is None else weight.copy()
+        self._total = n_rows if weight is None else float(weight.sum(dtype=np.float64))
+
+    @property
+    def size(self) -> int:
+        """Length of the flat parameter vector."""
+        return self.n_classes * (self.n_features + self.fit_intercept)
+
+    @property
+    def x0(self) -> Array:
+        """A fresh vector of zeros to start from."""
+        return np.zeros(self.size)
+
+    def pack(self, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> Array:
+        """Flat vector of W (K, D) and, with an intercept, b (K,)."""
+        W = _validate.as_weights(W, self.n_features, np.float64)
+        if len(W) != self.n_classes:
+            raise ValueError(f"W: expected {self.n_classes} rows, one a class, got {len(W)}")
+        if not self.fit_intercept:
+            if b is not None:
+                raise ValueError("b: expected None for an objective without intercept")
+            return W.ravel().copy()
+        if b is None:
+            raise ValueError(f"b: expected shape ({self.n_classes},), got None")
+        b = _validate.as_bias(b, self.n_classes, np.float64)
+        return np.concatenate([W.ravel(), b])
+
+    def unpack(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
+        """Views (W, b) of a flat vector; b is None without an intercept."""
+        w = _validate.as_vector(w, self.size)
+        n = self.n_classes * self.n_features
+        W = w[:n].reshape(self.n_classes, self.n_features)
+        return W, w[n:] if self.fit_intercept else None
+
+    def __call__(self, w: npt.ArrayLike) -> tuple[float, Array]:
+        """J and its gradient (size,) at ``w``."""
+        loss, *gradient = self._evaluate(*self.unpack(w))
+        return loss, _flatten(*gradient)
+
+    def value(self, w: npt.ArrayLike) -> float:
+        """J at ``w``."""
+        return self(w)[0]
+
+    def _evaluate(
+        self, W: Array, b: Array | None, center: Array | None = None
+    ) -> tuple[float, Array, Array | None]:
+        """J, ∇_W and ∇_b in the compute dtype, with ``center`` subtracted from the rows of X."""
+        import numba
+
+        W = np.ascontiguousarray(W, self.dtype)
+        b = None if b is None else np.ascontiguousarray(b, self.dtype)
+        if numba.config.DISABLE_JIT:
+            X = self._X if center is None else self._X - center.astype(self.dtype)
+            loss, grad = reference.linear_cross_entropy_value_and_grad(
+                X, W, self._labels, bias=b, l2=self.l2, sample_weight=self._weight
+            )
+            return loss, grad.weight, grad.bias
+        from fastsoftmax._engine import Accumulator
+
+        sums = Accumulator(W, b, center)
+        sums.add(self._X, self._labels, self._weight)
+        loss, weight_grad, bias_grad = sums.finish(self._total, self.l2)
+        return loss, weight_grad, None if b is None else bias_grad
+
+
+class StandardizedObjective:
+    r"""A `SoftmaxObjective` in the coordinates of standardised features, X untouched.
+
+    With :math:`x̂ = (x - μ)/σ`, variables V, c stand for :math:`W = V/σ`, :math:`b = c - Wμ`. It is
+    the same function: the penalty stays on W, so the optimum does not move, only the conditioning
+    changes. The kernel subtracts μ while it packs X, since :math:`Wx + (c - Wμ)` cancels in
+    float32 where |μ| is much larger than σ. Without an intercept μ = 0 and σ is the root mean
+    square, as a shift could not be taken back.
+    """
+
+    def __init__(self, objective: SoftmaxObjective) -> None:
+        self.objective = objective
+        mean, variance = column_moments(objective._X, objective._weight)
+        if not objective.fit_intercept:
+            variance, mean = variance + mean**2, np.zeros_like(mean)
+        scale = np.sqrt(variance)
+        noise = 16 * np.finfo(np.float64).eps * np.sqrt(len(objective._X)) * np.abs(mean)
+        self.scale = np.where(scale > noise, scale, 1.0)
+        # Rounded first, so that what the kernel subtracts is what the algebra here uses.
+        self.mean = mean.astype(objective.dtype).astype(np.float64)
+        self.x0 = objective.x0
+
+    def __call__(self, v: Array) -> tuple[float, Array]:
+        """J and its gradient in V and c."""
+        V, c = self.objective.unpack(v)
+        loss, weight, bias = self.objective._evaluate(V / self.scale, c, self.mean)
+        return loss, _flatten(weight / self.scale, bias)
+
+    def original(self, v: Array) -> tuple[Array, Array | None]:
+        """(W, b) of a vector of V and c."""
+        V, c = self.objective.unpack(v)
+        W = V / self.scale
+        return W, None if c is None else c - W @ self.mean
+
+    def original_gradient(self, gradient: Array) -> Array:
+        """∇J in W and b from the gradient in V and c."""
+        weight, bias = self.objective.unpack(gradient)
+        weight = weight * self.scale
+        if bias is not None:
+            weight = weight + np.outer(bias, self.mean)
+        return _flatten(weight, bias)
+
+
+def column_moments(X: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Weighted mean and variance of the columns in float64, block by block (Chan's update)."""
+    n_features = X.shape[1]
+    mean, squares, total = np.zeros(n_features), np.zeros(n_features), 0.0
+    step = max((1 << 17) // n_features, 1)
+    for start in range(0, len(X), step):
+        rows = X[start : start + step].astype(np.float64)
+        w = np.ones(len(rows)) if weight is None else weight[start : start + step].astype(float)
+        amount = w.sum()
+        if amount == 0:
+            continue
+        block_mean = w @ rows / amount
+        rows -= block_mean
+        total += amount
+        shift = block_mean - mean
+        mean += shift * (amount / total)
+        squares += w @ np.square(rows, out=rows) + shift**2 * (amount * (total - amount) / total)
+    return mean, squares / total
+
+
+def _flatten(weight: Array, bias: Array | None) -> Array:
+    parts = [weight.ravel()] if bias is None else [weight.ravel(), bias]
+    return np.concatenate(parts, dtype=np.float64)
