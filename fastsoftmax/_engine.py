@@ -80,9 +80,10 @@ class Accumulator:
         self.W = W
         self.bias = np.zeros(n_classes, W.dtype) if bias is None else bias
         self.center = np.zeros(self.plan.padded_features, W.dtype)
+        self.centred = center is not None and bool(center.any())
         if center is not None:
             self.center[:n_features] = center
-        self.slabs = np.empty((self.plan.n_slots, self.plan.slab_size), W.dtype)
+        self.slabs = _aligned(self.plan.n_slots, self.plan.slab_size, W.dtype)
         self.losses = np.empty(self.plan.n_slots)
         self.blocks = 0
 
@@ -109,6 +110,7 @@ class Accumulator:
             source=np.empty(0, source.dtype),
             by_row=by_row,
             stride=stride,
+            plain=by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred,
             n_rows=n_rows,
             first_block=self.blocks,
             n_features=n_features,
@@ -123,7 +125,7 @@ class Accumulator:
         workers = _plan.n_workers(self.plan, n_rows, len(self.W), self.W.dtype, threads())
         with parallel_region(workers) as parallel:
             run = driver.run_parallel if parallel else driver.run_serial
-            scratch = np.empty((workers if parallel else 1, self.plan.scratch_size), self.W.dtype)
+            scratch = _aligned(workers if parallel else 1, self.plan.scratch_size, self.W.dtype)
             run(problem, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
         self.blocks += -(-n_rows // self.plan.block_rows)
 
@@ -134,7 +136,8 @@ class Accumulator:
         scalar = self.W.dtype.type
         arguments = (
             self.slabs[:used],
-            self.plan.padded_features,
+            self.plan.tile,
+            self.W.shape[0] * self.plan.padded_features,
             scalar(total),
             scalar(2 * l2),
             self.W,
@@ -148,6 +151,14 @@ class Accumulator:
         if l2:
             loss += l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
         return loss, gradient, bias_gradient
+
+
+def _aligned(rows: int, row_length: int, dtype: np.dtype[Any]) -> Array:
+    """An empty (rows, row_length) array that starts on a cache line, as every row of it does."""
+    size = rows * row_length * dtype.itemsize
+    buffer = np.empty(size + 64, np.uint8)
+    start = -buffer.__array_interface__["data"][0] % 64
+    return buffer[start : start + size].view(dtype).reshape(rows, row_length)
 
 
 def _readable(X: Array, dtype: np.dtype[Any]) -> bool:

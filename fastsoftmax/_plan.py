@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._kernels.dense import DEPTH
 from fastsoftmax._kernels.simd import VECTOR_BYTES, WIDTH
 
 _MIB = 1 << 20
@@ -33,6 +34,7 @@ _SERIAL_WORK = 400_000
 class Plan(NamedTuple):
     """Sizes in elements of the compute dtype; see `fastsoftmax._kernels.dense` for the layout."""
 
+    tile: int
     block_rows: int
     padded_features: int
     n_slots: int
@@ -45,7 +47,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     size = np.dtype(dtype).itemsize
     lanes = VECTOR_BYTES // size
     tile = lanes * WIDTH
-    padded = _round_up(n_features, lanes)
+    padded = _round_up(n_features, tile)
     rows = _PACKED_BYTES // (padded * size)
     if n_classes * padded * size > _STREAMED_BYTES:
         rows = max(rows, _ROWS_WHEN_STREAMED)
@@ -54,9 +56,8 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     line = 64 // size
     slab = _round_up(n_classes * (padded + 1), line)
     slots = min(max(_SLAB_BYTES // (slab * size), _MIN_SLOTS), _MAX_SLOTS)
-    panels = _round_up(n_features, tile)
-    scratch = n_classes * rows + panels * rows + padded * tile + 4 * tile
-    return Plan(rows, padded, slots, slab, _round_up(scratch, line))
+    scratch = n_classes * rows + padded * rows + DEPTH * tile + 4 * tile
+    return Plan(tile, rows, padded, slots, slab, _round_up(scratch, line))
 
 
 def n_workers(plan: Plan, n_rows: int, n_classes: int, dtype: npt.DTypeLike, threads: int) -> int:

@@ -23,7 +23,7 @@ def run_slot(problem, slot, slabs, losses, scratch):
         if problem.first_block + block == slot:
             slabs[slot, :] = 0
             losses[slot] = 0
-        losses[slot] += accumulate_block(problem, block, slabs[slot], scratch)
+        losses[slot] += accumulate_block(problem, block, block + n_slots, slabs[slot], scratch)
 
 
 @helper
@@ -57,11 +57,16 @@ def add_slots(slabs, start, stop):
 
 
 @helper
-def finish_class(slabs, k, row_length, denominator, l2, W, gradient):
-    """gradient[k, :] = Σ_slots slab[k, :] / denominator + 2·l2·W[k, :]."""
-    add_slots(slabs, k * row_length, (k + 1) * row_length)
-    for d in range(W.shape[1]):
-        gradient[k, d] = slabs[0, k * row_length + d] / denominator + l2 * W[k, d]
+def finish_class(slabs, tile, k, denominator, twice_l2, W, gradient):
+    """gradient[k, :] = Σ_slots slab[k, :] / denominator + 2·l2·W[k, :], out of the panels."""
+    n_classes, n_features = W.shape
+    for d in range(0, n_features, tile):
+        width = min(tile, n_features - d)
+        start = d * n_classes + k * tile
+        add_slots(slabs, start, start + width)
+        for i in range(width):
+            total = slabs[0, start + i] / denominator
+            gradient[k, d + i] = total + twice_l2 * W[k, d + i]
 
 
 @helper
@@ -72,14 +77,14 @@ def finish_bias(slabs, start, denominator, bias_gradient):
 
 
 @kernel(parallel=True)
-def finish_parallel(slabs, row_length, denominator, twice_l2, W, gradient, bias_gradient):
+def finish_parallel(slabs, tile, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
     for k in prange(len(W)):
-        finish_class(slabs, k, row_length, denominator, twice_l2, W, gradient)
-    finish_bias(slabs, len(W) * row_length, denominator, bias_gradient)
+        finish_class(slabs, tile, k, denominator, twice_l2, W, gradient)
+    finish_bias(slabs, bias_start, denominator, bias_gradient)
 
 
 @kernel
-def finish_serial(slabs, row_length, denominator, twice_l2, W, gradient, bias_gradient):
+def finish_serial(slabs, tile, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
     for k in range(len(W)):
-        finish_class(slabs, k, row_length, denominator, twice_l2, W, gradient)
-    finish_bias(slabs, len(W) * row_length, denominator, bias_gradient)
+        finish_class(slabs, tile, k, denominator, twice_l2, W, gradient)
+    finish_bias(slabs, bias_start, denominator, bias_gradient)
