@@ -23,9 +23,11 @@ _PACKED_BYTES = 128 << 10
 _STREAMED_BYTES = 256 << 10
 _ROWS_WHEN_STREAMED = 256
 _MAX_BLOCK_ROWS = 512
-# All slabs together; fewer than 8 slots would leave cores idle, more than 64 is zeroing and adding.
-_SLAB_BYTES = 96 * _MIB
-_MIN_SLOTS, _MAX_SLOTS = 8, 64
+# All slabs together; too few slots would leave cores idle, too many is zeroing and adding.
+# Powers of two share out evenly: 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
+_SLAB_BYTES = 32 * _MIB
+_MIN_SLOTS, _MAX_SLOTS = 16, 64
+_MAX_SLAB_BYTES = 192 * _MIB
 _SCRATCH_BYTES = 256 * _MIB
 # Below this many multiply-adds waking the other threads costs more than it saves.
 _SERIAL_WORK = 400_000
@@ -56,6 +58,9 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     line = 64 // size
     slab = _round_up(n_classes * (padded + 1), line)
     slots = min(max(_SLAB_BYTES // (slab * size), _MIN_SLOTS), _MAX_SLOTS)
+    slots = 1 << (slots.bit_length() - 1)
+    if slots * slab * size > _MAX_SLAB_BYTES:
+        slots = _MIN_SLOTS // 2
     scratch = n_classes * rows + padded * rows + DEPTH * tile + 4 * tile
     return Plan(tile, rows, padded, slots, slab, _round_up(scratch, line))
 
