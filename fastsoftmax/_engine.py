@@ -154,7 +154,7 @@ class Accumulator:
 
 
 def _aligned(rows: int, row_length: int, dtype: np.dtype[Any]) -> Array:
-    """An empty (rows, row_length) array that starts on a cache line, as every row of it does."""
+    """Allocate a (rows, row_length) array that starts on a cache line, as every row of it does."""
     size = rows * row_length * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)
     start = -buffer.__array_interface__["data"][0] % 64

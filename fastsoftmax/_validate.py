@@ -21,13 +21,17 @@ def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
         return np.dtype(np.float32)
     if kind == "f8" or kind in _WIDE_INTEGERS:
         return np.dtype(np.float64)
-    raise TypeError(f"{name}: expected real numbers (float16 to float64, integers or bool), got dtype {dtype}")
+    raise TypeError(
+        f"{name}: expected real numbers (float16 to float64, integers or bool), got dtype {dtype}"
+    )
 
 
 def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
     """``value`` as an array of ``ndim`` dimensions, without a copy where it already is one."""
     if hasattr(value, "tocsr"):
-        raise TypeError(f"{name}: sparse matrices are not supported here, got {type(value).__name__}")
+        raise TypeError(
+            f"{name}: sparse matrices are not supported here, got {type(value).__name__}"
+        )
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
     try:
@@ -110,7 +114,7 @@ def as_sample_weight(sample_weight: Any, n_rows: int, dtype: npt.DTypeLike) -> A
 
 
 def as_strength(l2: Any, name: str = "l2") -> float:
-    """A finite, non-negative float."""
+    """Return a finite, non-negative float."""
     try:
         value = float(l2)
     except (TypeError, ValueError):
@@ -121,7 +125,7 @@ def as_strength(l2: Any, name: str = "l2") -> float:
 
 
 def as_vector(w: Any, size: int, name: str = "w") -> Array:
-    """A flat parameter vector of ``size`` floats."""
+    """Return a flat parameter vector of ``size`` floats."""
     array = as_array(w, name, 1, f"({size},)")
     compute_dtype(array.dtype, name)
     if array.shape != (size,):
@@ -130,7 +134,7 @@ def as_vector(w: Any, size: int, name: str = "w") -> Array:
 
 
 def as_count(n: Any, name: str, at_least: int) -> int:
-    """An integer not below ``at_least``."""
+    """Return an integer not below ``at_least``."""
     try:
         value = operator.index(n)
     except TypeError:
@@ -138,3 +142,10 @@ def as_count(n: Any, name: str, at_least: int) -> int:
     if value < at_least:
         raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
     return value
+
+
+def jit_disabled() -> bool:
+    """Whether NUMBA_DISABLE_JIT asks for the NumPy reference."""
+    from numba.core import config
+
+    return bool(config.DISABLE_JIT)

@@ -126,9 +126,7 @@ def linear_cross_entropy_value_and_grad(
     weight = _validate.as_sample_weight(sample_weight, len(X), dtype)
     l2 = _validate.as_strength(l2)
 
-    import numba
-
-    if numba.config.DISABLE_JIT:
+    if _validate.jit_disabled():
         return reference.linear_cross_entropy_value_and_grad(
             X, W, labels, bias=offset, l2=l2, sample_weight=weight
         )

@@ -120,9 +120,9 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _fit(
         self,
-        X: npt.ArrayLike,
-        y: npt.ArrayLike,
-        sample_weight: npt.ArrayLike | None = None,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
         progress: solvers.Progress | None = None,
     ) -> SoftmaxRegression:
         l2, tol = _validate.as_strength(self.l2), _validate.as_strength(self.tol, "tol")
@@ -179,7 +179,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_ = (np.zeros(len(W)) if b is None else b).astype(objective.dtype)
         self.n_iter_ = solution.n_iter
 
-    def _logits(self, X: npt.ArrayLike) -> Array:
+    def _logits(self, X: Any) -> Array:
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         logits: Array = X @ self.coef_.T + self.intercept_
@@ -191,7 +191,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X: npt.ArrayLike) -> Array:
-        """The most probable class of every row."""
+        """Name the most probable class of every row."""
         best = self._logits(X).argmax(axis=1)
         labels: Array = self.classes_[best]
         return labels

@@ -94,7 +94,7 @@ class SoftmaxObjective:
     @property
     def size(self) -> int:
         """Length of the flat parameter vector."""
-        return self.n_classes * (self.n_features + self.fit_intercept)
+        return int(self.n_classes * (self.n_features + self.fit_intercept))
 
     @property
     def x0(self) -> Array:
@@ -116,7 +116,7 @@ class SoftmaxObjective:
         return np.concatenate([W.ravel(), b])
 
     def unpack(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
-        """Views (W, b) of a flat vector; b is None without an intercept."""
+        """Split a flat vector into views (W, b); b is None without an intercept."""
         w = _validate.as_vector(w, self.size)
         n = self.n_classes * self.n_features
         W = w[:n].reshape(self.n_classes, self.n_features)
@@ -124,8 +124,8 @@ class SoftmaxObjective:
 
     def __call__(self, w: npt.ArrayLike) -> tuple[float, Array]:
         """J and its gradient (size,) at ``w``."""
-        loss, *gradient = self._evaluate(*self.unpack(w))
-        return loss, _flatten(*gradient)
+        loss, weight, bias = self._evaluate(*self.unpack(w))
+        return loss, _flatten(weight, bias)
 
     def value(self, w: npt.ArrayLike) -> float:
         """J at ``w``."""
@@ -135,11 +135,9 @@ class SoftmaxObjective:
         self, W: Array, b: Array | None, center: Array | None = None
     ) -> tuple[float, Array, Array | None]:
         """J, ∇_W and ∇_b in the compute dtype, with ``center`` subtracted from the rows of X."""
-        import numba
-
         W = np.ascontiguousarray(W, self.dtype)
         b = None if b is None else np.ascontiguousarray(b, self.dtype)
-        if numba.config.DISABLE_JIT:
+        if _validate.jit_disabled():
             X = self._X if center is None else self._X - center.astype(self.dtype)
             loss, grad = reference.linear_cross_entropy_value_and_grad(
                 X, W, self._labels, bias=b, l2=self.l2, sample_weight=self._weight
@@ -202,7 +200,7 @@ def column_moments(X: Array, weight: Array | None) -> tuple[Array, Array]:
     mean, squares, total = np.zeros(n_features), np.zeros(n_features), 0.0
     step = max((1 << 17) // n_features, 1)
     for start in range(0, len(X), step):
-        rows = X[start : start + step].astype(np.float64)
+        rows = X[start : start + step].astype(np.float64, order="C")  # same bits for any layout
         w = np.ones(len(rows)) if weight is None else weight[start : start + step].astype(float)
         amount = w.sum()
         if amount == 0:

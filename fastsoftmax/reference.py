@@ -40,13 +40,15 @@ class LinearGrad(NamedTuple):
 def softmax(x: Array) -> Array:
     """Row-wise softmax of logits (N, K)."""
     e = np.exp(x - x.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
+    p: Array = e / e.sum(axis=1, keepdims=True)
+    return p
 
 
 def log_softmax(x: Array) -> Array:
     """Row-wise log-softmax of logits (N, K), exact where softmax underflows."""
     shifted = x - x.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return log_p
 
 
 def linear_cross_entropy(

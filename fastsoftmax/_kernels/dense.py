@@ -41,7 +41,6 @@ from fastsoftmax._kernels.simd import (
     transpose,
 )
 
-
 # Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
 DEPTH = 128

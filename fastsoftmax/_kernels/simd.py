@@ -435,7 +435,9 @@ def _rows_signature(p: Any, like: Any, *counts: types.Type) -> tuple[Any, int]:
     return types.UniTuple(Vector(like.dtype, lanes), lanes)(p, *counts, like), lanes
 
 
-def _convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: types.Type) -> ir.Value:
+def _convert(
+    builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: types.Type
+) -> ir.Value:
     result = ir.VectorType(_ir_scalar(target), v.type.count)
     if isinstance(source, types.Integer):
         return (builder.sitofp if source.signed else builder.uitofp)(v, result)
@@ -492,8 +494,10 @@ def contract(
     otherwise the vectors at start[i·start_row]. It is added at the end: summed from there on,
     a million equal rows lost two of a float32's digits. At step p the two cache lines at byte
     address ``ahead`` + p·pace are prefetched: spread over the arithmetic, the traffic hides
-    behind it, where a burst of prefetches stalls on the core's 16 line buffers. One loop a shape is emitted here, behind
-    a switch, which LLVM compiles faster than Numba types one specialisation a shape.
+    behind it, where a burst of prefetches stalls on the core's 16 line buffers.
+
+    One loop a shape is emitted here, behind a switch, which LLVM compiles faster than Numba types
+    one specialisation a shape.
     """
     intp = types.intp
     sig = types.void(height, width, intp, a, intp, b, intp, c, intp, start, intp, intp, intp)
@@ -537,9 +541,7 @@ def _emit_contract(builder, height, width, lanes, args):
     updated = []
     for i, row in enumerate(a_rows):  # one broadcast alive at a time: more would not fit
         scalar = _splat(builder, builder.load(builder.gep(row, [p])), lanes)
-        updated += [
-            _fma(builder, scalar, b_vectors[j], sums[i * width + j]) for j in range(width)
-        ]
+        updated += [_fma(builder, scalar, b_vectors[j], sums[i * width + j]) for j in range(width)]
     p_next = builder.add(p, _intp(1))
     recurrences = [(p, _intp(0), p_next), (b_p, b, builder.gep(b_p, [b_row]))]
     recurrences += zip(sums, [zeros] * len(sums), updated, strict=True)

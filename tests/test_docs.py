@@ -1,0 +1,45 @@
+"""Every example in a docstring or in the README runs and shows what it says."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import fastsoftmax
+
+MODULES = ["fastsoftmax"] + [
+    f"fastsoftmax.{module.name}"
+    for module in pkgutil.iter_modules(fastsoftmax.__path__)
+    if module.name not in ("_kernels", "dask")
+]
+README = Path(__file__).parent.parent / "README.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+PUBLIC = [
+    name for name in fastsoftmax.__all__ if name not in ("linear_model", "reference", "LinearGrad")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    result = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_an_example(name):
+    assert ">>> " in getattr(fastsoftmax, name).__doc__
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_readme(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {"__name__": "example"})  # asserts inside
+
+
+def test_readme_has_its_five_examples():
+    assert len(EXAMPLES) >= 5

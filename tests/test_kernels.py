@@ -1,0 +1,169 @@
+"""exp, log, transposition, and what the compiler made of the kernels."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+from numba import njit
+
+from fastsoftmax._kernels import simd
+from fastsoftmax._kernels.elementary import exp, log
+from fastsoftmax._kernels.simd import advance, lane_count, load, pointer, store
+
+
+@njit
+def exp_all(x, out):
+    for i in range(0, len(x), lane_count(pointer(x))):
+        store(advance(pointer(out), i), exp(load(advance(pointer(x), i))))
+
+
+@njit
+def log_all(x, out):
+    for i in range(0, len(x), lane_count(pointer(x))):
+        store(advance(pointer(out), i), log(load(advance(pointer(x), i))))
+
+
+def ulp_error(got, values, function):
+    """|got - function(values)| in units of the last place of the exact result."""
+    worst = 0.0
+    tiny = float(np.finfo(got.dtype).smallest_subnormal)
+    with mpmath.workdps(30):
+        for value, result in zip(values.tolist(), got.tolist(), strict=True):
+            exact = function(mpmath.mpf(value))
+            unit = max(float(np.spacing(got.dtype.type(float(exact)))), tiny)
+            worst = max(worst, float(abs(exact - mpmath.mpf(result)) / unit))
+    return worst
+
+
+@pytest.mark.parametrize(("dtype", "lowest"), [(np.float32, -104.5), (np.float64, -746.5)])
+def test_exp_within_one_ulp(dtype, lowest):
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [
+            np.linspace(lowest, 0, 4096),
+            np.linspace(lowest, 0.84 * lowest, 2048),  # subnormal results
+            -np.logspace(-20, 1, 1024),
+            np.log(2) * (-0.5 - np.arange(512)) * (1 + rng.uniform(-1e-6, 1e-6, 512)),
+        ]
+    ).astype(dtype)
+    out = np.empty_like(x)
+    exp_all(x, out)
+    assert ulp_error(out, x, mpmath.exp) < 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_at_the_edges(dtype):
+    x = np.zeros(32, dtype)
+    x[:5] = -np.inf, np.nan, -1e5, np.finfo(dtype).min, -0.0
+    out = np.empty_like(x)
+    exp_all(x, out)
+    np.testing.assert_array_equal(out[:6], [0, np.nan, 0, 0, 1, 1])
+
+
+def test_log_within_one_ulp():
+    rng = np.random.default_rng(0)
+    x = np.concatenate(
+        [
+            np.linspace(1, 3, 2048),
+            np.exp(rng.uniform(0, 31 * np.log(2), 4096)),
+            2.0 ** np.arange(32),
+        ]
+    )
+    out = np.empty_like(x)
+    log_all(x, out)
+    assert ulp_error(out, x, mpmath.log) < 1.0
+
+
+def test_log_keeps_nan():
+    x = np.full(32, np.nan)
+    out = np.zeros(32)
+    log_all(x, out)
+    assert np.isnan(out).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_transpose(dtype):
+    @njit
+    def transpose_block(x, out):
+        rows = simd.load_rows(pointer(x), x.shape[1], pointer(x))
+        simd.store_rows(pointer(out), out.shape[1], simd.transpose(rows))
+
+    lanes = simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+    x = np.arange(lanes * (lanes + 3), dtype=dtype).reshape(lanes, lanes + 3)
+    out = np.empty((lanes, lanes), dtype)
+    transpose_block(x, out)
+    np.testing.assert_array_equal(out, x[:, :lanes].T)
+
+
+ASSEMBLY = """
+import numpy as np, fastsoftmax as fs
+from fastsoftmax._kernels import driver
+fs.linear_cross_entropy(np.ones((4, 3), np.{dtype}), np.ones((2, 3)), np.zeros(4, int))
+print("\\n".join(driver.run_serial.inspect_asm().values()))
+"""
+
+
+@pytest.mark.skipif(not simd.HAS_FMA, reason="the target has no fused multiply-add")
+@pytest.mark.parametrize(("dtype", "suffix"), [("float32", "ps"), ("float64", "pd")])
+def test_hot_loops_are_packed_fma_without_calls(dtype, suffix, tmp_path):
+    # A fresh cache: machine code loaded from Numba's cache cannot be read back.
+    result = subprocess.run(
+        [sys.executable, "-c", ASSEMBLY.format(dtype=dtype)],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assembly = result.stdout
+    packed = re.findall(rf"vfn?m(?:add|sub)\d*{suffix}\b|\bfmla\s", assembly)
+    assert len(packed) > 24 * simd.HEIGHT
+    scalar = re.findall(r"vfn?m(?:add|sub)\d*s[sd]\b", assembly)
+    assert len(scalar) < len(packed) / 50
+    called = set(re.findall(r"(?:call\w*|bl)\s+\*?(\S+)|movabsq\s+\$(\w+),", assembly))
+    names = {name for pair in called for name in pair}
+    assert not names & {"exp", "expf", "log", "logf", "fma", "fmaf"}
+
+
+OTHER_TARGETS = {
+    "no AVX": {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""},
+    "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2"},
+}
+SWEEP = """
+import sys
+sys.path.insert(0, {tests!r})
+from fastsoftmax._kernels import simd
+assert simd.VECTOR_BYTES == {vector_bytes}, simd.VECTOR_BYTES
+import numpy as np
+from problems import make_problem, random_shapes
+from test_accuracy import assert_accurate
+for dtype in (np.float32, np.float64):
+    for shape in random_shapes(25, seed=1):
+        X, W, y, bias, s = make_problem(*shape, dtype)
+        s[0] = 1
+        assert_accurate((X, W, y), bias, 0.01, s)
+        assert_accurate((np.asfortranarray(X), W, y), None, 0.0, None)
+print("swept")
+"""
+
+
+@pytest.mark.skipif("x86_64" not in simd.TRIPLE, reason="the targets tried are x86 ones")
+@pytest.mark.parametrize("target", OTHER_TARGETS)
+def test_other_x86_targets(target):
+    if target == "AVX2" and not {"avx2", "fma"} <= simd.FEATURES:
+        pytest.skip("this CPU has no AVX2")
+    code = SWEEP.format(
+        tests=str(Path(__file__).parent), vector_bytes=16 if target == "no AVX" else 32
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **OTHER_TARGETS[target]},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "swept"

@@ -1,0 +1,124 @@
+"""SoftmaxObjective as a user of SciPy meets it, and the standardised coordinates."""
+
+import numpy as np
+import pytest
+from problems import make_problem
+from scipy.optimize import check_grad, minimize
+
+import fastsoftmax
+from fastsoftmax import SoftmaxObjective, solvers
+from fastsoftmax.objective import StandardizedObjective, column_moments
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_agrees_with_the_function(fit_intercept):
+    X, W, y, bias, s = make_problem(200, 9, 5, np.float64)
+    obj = SoftmaxObjective(X, y, l2=0.2, fit_intercept=fit_intercept, sample_weight=s)
+    bias = bias if fit_intercept else None
+    loss, gradient = obj(obj.pack(W, bias))
+    want, grad = fastsoftmax.linear_cross_entropy_value_and_grad(
+        X, W, y, bias=bias, l2=0.2, sample_weight=s
+    )
+    assert loss == want == obj.value(obj.pack(W, bias))
+    weight_gradient, bias_gradient = obj.unpack(gradient)
+    np.testing.assert_array_equal(weight_gradient, grad.weight)
+    if fit_intercept:
+        np.testing.assert_array_equal(bias_gradient, grad.bias)
+    else:
+        assert bias_gradient is None
+    assert gradient.dtype == np.float64
+    assert gradient.shape == obj.x0.shape == (obj.size,)
+
+
+def test_scipy_minimises_it_as_it_is():
+    X, _, y, _, _ = make_problem(400, 6, 4, np.float32)
+    obj = SoftmaxObjective(X, y, l2=1e-2)
+    result = minimize(obj, obj.x0, jac=True, method="L-BFGS-B", options={"gtol": 1e-6})
+    assert result.success
+    assert np.abs(obj(result.x)[1]).max() < 1e-4
+    assert result.fun < obj.value(obj.x0)
+
+
+def test_gradient_by_finite_differences():
+    X, W, y, bias, s = make_problem(50, 4, 3, np.float64)
+    obj = SoftmaxObjective(X, y, l2=0.1, sample_weight=s)
+    w = obj.pack(W, bias)
+    assert check_grad(obj.value, lambda v: obj(v)[1], w) < 1e-6
+
+
+def test_calls_return_fresh_gradients_and_do_not_see_later_changes():
+    X, _, y, _, s = make_problem(60, 4, 3, np.float64)
+    obj = SoftmaxObjective(X, y, sample_weight=s)
+    loss, first = obj(obj.x0)
+    y[:] = 0
+    s[:] = 0
+    again, second = obj(obj.x0)
+    assert again == loss
+    assert first is not second
+    np.testing.assert_array_equal(first, second)
+
+
+def test_classes_that_never_occur():
+    X, _, _, _, _ = make_problem(30, 4, 3, np.float64)
+    obj = SoftmaxObjective(X, np.zeros(30, int), n_classes=5)
+    assert obj.n_classes == 5
+    assert obj.value(obj.x0) == pytest.approx(np.log(5))
+    assert SoftmaxObjective(X, np.zeros(30, int)).n_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda obj: obj(np.zeros(3)), r"w: expected shape \(15,\), got \(3,\)"),
+        (lambda obj: obj.pack(np.zeros((3, 4))), r"b: expected shape \(3,\)"),
+        (lambda obj: obj.pack(np.zeros((2, 4)), np.zeros(2)), "W: expected 3 rows"),
+        (lambda obj: obj.pack(np.zeros((3, 5)), np.zeros(3)), "W: expected shape"),
+    ],
+)
+def test_wrong_vectors(call, message):
+    X, _, y, _, _ = make_problem(30, 4, 3, np.float64)
+    with pytest.raises(ValueError, match=message):
+        call(SoftmaxObjective(X, y, n_classes=3))
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_standardised_coordinates_are_the_same_function(fit_intercept):
+    X, W, y, bias, s = make_problem(300, 7, 4, np.float64)
+    X = X * np.logspace(-2, 2, 7) + np.array([0, 5, -3, 0, 100, 0, 1])
+    X[:, 3] = 4.0
+    obj = SoftmaxObjective(X, y, l2=0.05, fit_intercept=fit_intercept, sample_weight=s)
+    standardized = StandardizedObjective(obj)
+    v = obj.pack(W, bias if fit_intercept else None)
+    loss, gradient = standardized(v)
+    w = obj.pack(*standardized.original(v))
+    want, want_gradient = obj(w)
+    assert loss == pytest.approx(want, rel=1e-11)
+    got = standardized.original_gradient(gradient)
+    np.testing.assert_allclose(got, want_gradient, rtol=1e-8, atol=1e-9)
+    if fit_intercept:
+        np.testing.assert_allclose(standardized.mean[4], np.average(X[:, 4], weights=s))
+        assert standardized.scale[3] == 1.0
+    else:
+        assert not standardized.mean.any()
+
+
+def test_moments_of_far_away_columns():
+    rng = np.random.default_rng(0)
+    X = (1e4 + rng.standard_normal((70_000, 3))).astype(np.float32)
+    s = rng.uniform(0, 2, len(X)).astype(np.float32)
+    s[:40_000] = 0  # whole blocks of weight zero
+    mean, variance = column_moments(X, s)
+    want = np.average(X.astype(float), axis=0, weights=s)
+    np.testing.assert_allclose(mean, want, rtol=1e-12)
+    want = np.average((X - want) ** 2, axis=0, weights=s.astype(float))
+    np.testing.assert_allclose(variance, want, rtol=1e-9)
+
+
+def test_solver_knows_nothing_of_data():
+    solution = solvers.minimize_lbfgs(
+        lambda x: (float(((x - 3) ** 2).sum()), 2 * (x - 3)), np.zeros(5), tol=1e-8, max_iter=50
+    )
+    np.testing.assert_allclose(solution.x, 3.0)
+    assert solution.gradient_norm <= 1e-8
+    assert solution.n_iter >= 1
+    assert solution.n_evaluations >= solution.n_iter
