@@ -16,7 +16,6 @@ import numpy.typing as npt
 from fastsoftmax import _plan
 from fastsoftmax._kernels import driver
 from fastsoftmax._kernels.dense import Problem
-from fastsoftmax._kernels.simd import FEATURES
 
 Array = npt.NDArray[Any]
 
@@ -179,8 +178,3 @@ def _layout(X: Array) -> tuple[bool, Any]:
         if (inner_stride == size or length == 1) and outer_stride % size == 0:
             return by_row, outer_stride // size
     return True, None
-
-
-def cpu_features() -> frozenset[str]:
-    """CPU features Numba compiles for, as LLVM names them."""
-    return FEATURES

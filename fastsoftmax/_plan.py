@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._kernels.dense import DEPTH
-from fastsoftmax._kernels.simd import VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.emit import VECTOR_BYTES, WIDTH
 
 _MIB = 1 << 20
 # A block of rows is packed into PACKED_BYTES, which stays in L2 beside the tile of logits: at

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastsoftmax._kernels import simd
+from fastsoftmax._kernels import emit, tiles
 from fastsoftmax._kernels.elementary import exp, log
 from fastsoftmax._kernels.simd import advance, lane_count, load, pointer, store
 
@@ -90,10 +90,10 @@ def test_log_keeps_nan():
 def test_transpose(dtype):
     @njit
     def transpose_block(x, out):
-        rows = simd.load_rows(pointer(x), x.shape[1], pointer(x))
-        simd.store_rows(pointer(out), out.shape[1], simd.transpose(rows))
+        rows = tiles.load_rows(pointer(x), x.shape[1], pointer(x))
+        tiles.store_rows(pointer(out), out.shape[1], tiles.transpose(rows))
 
-    lanes = simd.VECTOR_BYTES // np.dtype(dtype).itemsize
+    lanes = emit.VECTOR_BYTES // np.dtype(dtype).itemsize
     x = np.arange(lanes * (lanes + 3), dtype=dtype).reshape(lanes, lanes + 3)
     out = np.empty((lanes, lanes), dtype)
     transpose_block(x, out)
@@ -108,7 +108,7 @@ print("\\n".join(driver.run_serial.inspect_asm().values()))
 """
 
 
-@pytest.mark.skipif(not simd.HAS_FMA, reason="the target has no fused multiply-add")
+@pytest.mark.skipif(not emit.HAS_FMA, reason="the target has no fused multiply-add")
 @pytest.mark.parametrize(("dtype", "suffix"), [("float32", "ps"), ("float64", "pd")])
 def test_hot_loops_are_packed_fma_without_calls(dtype, suffix, tmp_path):
     # A fresh cache: machine code loaded from Numba's cache cannot be read back.
@@ -121,7 +121,7 @@ def test_hot_loops_are_packed_fma_without_calls(dtype, suffix, tmp_path):
     )
     assembly = result.stdout
     packed = re.findall(rf"vfn?m(?:add|sub)\d*{suffix}\b|\bfmla\s", assembly)
-    assert len(packed) > 24 * simd.HEIGHT
+    assert len(packed) > 24 * emit.HEIGHT
     scalar = re.findall(r"vfn?m(?:add|sub)\d*s[sd]\b", assembly)
     assert len(scalar) < len(packed) / 50
     called = set(re.findall(r"(?:call\w*|bl)\s+\*?(\S+)|movabsq\s+\$(\w+),", assembly))
@@ -136,8 +136,8 @@ OTHER_TARGETS = {
 SWEEP = """
 import sys
 sys.path.insert(0, {tests!r})
-from fastsoftmax._kernels import simd
-assert simd.VECTOR_BYTES == {vector_bytes}, simd.VECTOR_BYTES
+from fastsoftmax._kernels import emit, simd, tiles
+assert emit.VECTOR_BYTES == {vector_bytes}, emit.VECTOR_BYTES
 import numpy as np
 from problems import make_problem, random_shapes
 from test_accuracy import assert_accurate
@@ -151,10 +151,10 @@ print("swept")
 """
 
 
-@pytest.mark.skipif("x86_64" not in simd.TRIPLE, reason="the targets tried are x86 ones")
+@pytest.mark.skipif("x86_64" not in emit.TRIPLE, reason="the targets tried are x86 ones")
 @pytest.mark.parametrize("target", OTHER_TARGETS)
 def test_other_x86_targets(target):
-    if target == "AVX2" and not {"avx2", "fma"} <= simd.FEATURES:
+    if target == "AVX2" and not {"avx2", "fma"} <= emit.FEATURES:
         pytest.skip("this CPU has no AVX2")
     code = SWEEP.format(
         tests=str(Path(__file__).parent), vector_bytes=16 if target == "no AVX" else 32

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastsoftmax._kernels.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.rows import (
     add_row_sums,
@@ -25,17 +26,11 @@ from fastsoftmax._kernels.rows import (
     tile_rows,
     weighted_loss,
 )
-from fastsoftmax._kernels.simd import (
-    HEIGHT,
-    WIDTH,
-    advance,
-    as_pointer,
+from fastsoftmax._kernels.simd import advance, as_pointer, lane_count, load, pointer
+from fastsoftmax._kernels.tiles import (
     contract,
-    lane_count,
-    load,
     load_rows,
     load_rows_within,
-    pointer,
     store_rows,
     subtract_from_rows,
     transpose,

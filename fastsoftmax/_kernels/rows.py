@@ -8,10 +8,10 @@ no lane is wasted on few classes.
 from __future__ import annotations
 
 from fastsoftmax._kernels.elementary import exp, log
+from fastsoftmax._kernels.emit import WIDTH
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.simd import (
     LANES_64,
-    WIDTH,
     advance,
     lane_count,
     load,

@@ -1,0 +1,209 @@
+"""Tiles of vectors: transposition, and the micro-kernel.
+
+`contract` is the micro-kernel of the package: every matrix product of softmax regression is a call
+of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastsoftmax._kernels import emit
+from fastsoftmax._kernels.emit import HEIGHT, WIDTH
+from fastsoftmax._kernels.simd import Vector, lanes_of
+
+# -------------------------------------------------------------------------- transposition
+
+
+@intrinsic
+def transpose(typingctx, rows):
+    """Transpose L vectors of L lanes, a UniTuple, in log₂ L stages of interleaving."""
+    sig = rows(rows)
+
+    def codegen(context, builder, signature, args):
+        lanes = rows.dtype.lanes
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        low = emit.indices(i // 2 + (i % 2) * lanes for i in range(lanes))
+        high = emit.indices((lanes + i) // 2 + (i % 2) * lanes for i in range(lanes))
+        # Interleaving vector i with vector i + L/2 rotates the bits of (row, lane) by one;
+        # after log₂ L rounds rows and lanes have changed places.
+        for _ in range(lanes.bit_length() - 1):
+            half = lanes // 2
+            vectors = [
+                builder.shuffle_vector(vectors[i], vectors[i + half], order)
+                for i in range(half)
+                for order in (low, high)
+            ]
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+@intrinsic
+def load_rows(typingctx, p, stride, like):
+    """L vectors of L lanes from rows ``stride`` elements apart, as a UniTuple.
+
+    Values are converted to the dtype at ``like``, whose lane count L is.
+    """
+    sig, lanes = _rows_signature(p, like, types.intp)
+
+    def codegen(context, builder, signature, args):
+        vectors = []
+        for i in range(lanes):
+            row = builder.gep(args[0], [builder.mul(args[1], emit.intp(i))])
+            vectors.append(
+                emit.convert(builder, emit.load(builder, row, lanes), p.dtype, like.dtype)
+            )
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+@intrinsic
+def load_rows_within(typingctx, p, stride, rows, columns, like):
+    """`load_rows` of a corner: ``rows`` by ``columns`` are read and nothing else; the rest is 0."""
+    sig, lanes = _rows_signature(p, like, types.intp, types.intp, types.intp)
+
+    def codegen(context, builder, signature, args):
+        lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
+        vectors = []
+        for i in range(lanes):
+            row_exists = builder.icmp_signed("<", emit.intp(i), args[2])
+            columns = builder.select(row_exists, args[3], emit.intp(0))
+            mask = builder.icmp_signed("<", lane, emit.splat(builder, columns, lanes))
+            row = builder.gep(args[0], [builder.mul(args[1], emit.intp(i))])
+            vector = emit.masked_load(builder, row, mask)
+            vectors.append(emit.convert(builder, vector, p.dtype, like.dtype))
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+def _rows_signature(p: Any, like: Any, *counts: types.Type) -> tuple[Any, int]:
+    lanes = lanes_of(like.dtype)
+    return types.UniTuple(Vector(like.dtype, lanes), lanes)(p, *counts, like), lanes
+
+
+@intrinsic
+def subtract_from_rows(typingctx, rows, v):
+    """Every vector of a UniTuple minus one vector."""
+    sig = rows(rows, v)
+
+    def codegen(context, builder, signature, args):
+        vectors = [builder.fsub(row, args[1]) for row in cgutils.unpack_tuple(builder, args[0])]
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+@intrinsic
+def store_rows(typingctx, p, stride, vectors):
+    """Write a UniTuple of vectors to rows ``stride`` elements apart."""
+    sig = types.void(p, types.intp, vectors)
+
+    def codegen(context, builder, signature, args):
+        for i, v in enumerate(cgutils.unpack_tuple(builder, args[2])):
+            emit.store(builder, v, builder.gep(args[0], [builder.mul(args[1], emit.intp(i))]))
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+# --------------------------------------------------------------------------- the micro-kernel
+
+
+@intrinsic
+def contract(
+    typingctx, height, width, depth, a, a_row, b, b_row, c, c_row, start, start_row, ahead, pace
+):
+    """c[i, :] = start[i·start_row, :] + Σ_p a[i·a_row + p] · b[p·b_row, :] in registers.
+
+    ``height`` (1 to HEIGHT) rows of ``width`` (1 to WIDTH) vectors are held in registers while p
+    runs over ``depth`` (at least 1). With ``start_row`` = 0 the scalar start[i] is added to row i,
+    otherwise the vectors at start[i·start_row]. It is added at the end: summed from there on,
+    a million equal rows lost two of a float32's digits. At step p the two cache lines at byte
+    address ``ahead`` + p·pace are prefetched: spread over the arithmetic, the traffic hides
+    behind it, where a burst of prefetches stalls on the core's 16 line buffers.
+
+    One loop a shape is emitted here, behind a switch, which LLVM compiles faster than Numba types
+    one specialisation a shape.
+    """
+    intp = types.intp
+    sig = types.void(height, width, intp, a, intp, b, intp, c, intp, start, intp, intp, intp)
+
+    def codegen(context, builder, signature, args):
+        h, w = args[0], args[1]
+        key = builder.add(builder.mul(h, emit.intp(WIDTH + 1)), w)
+        done = builder.append_basic_block("contract.done")
+        switch = builder.switch(key, done)
+        for rows in range(1, HEIGHT + 1):
+            for vectors in range(1, WIDTH + 1):
+                block = builder.append_basic_block(f"contract.{rows}x{vectors}")
+                switch.add_case(emit.intp(rows * (WIDTH + 1) + vectors), block)
+                builder.position_at_end(block)
+                _emit_contract(builder, rows, vectors, lanes_of(a.dtype), args[2:])
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+def _emit_contract(builder, height, width, lanes, args):
+    depth, a, a_row, b, b_row, c, c_row, start, start_row, ahead, pace = args
+    tile = [(i, j) for i in range(height) for j in range(width)]
+    a_rows = [builder.gep(a, [builder.mul(a_row, emit.intp(i))]) for i in range(height)]
+    zeros = emit.constant(ir.VectorType(a.type.pointee, lanes), 0.0)
+
+    before = builder.block
+    loop = builder.append_basic_block("contract.loop")
+    end = builder.append_basic_block("contract.end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    p = builder.phi(ir.IntType(64))
+    b_p = builder.phi(b.type)
+    sums = [builder.phi(zeros.type) for _ in tile]
+    line = builder.add(ahead, builder.mul(p, pace))
+    emit.prefetch(builder, line)
+    emit.prefetch(builder, builder.add(line, emit.intp(64)))
+    b_vectors = [
+        emit.load(builder, builder.gep(b_p, [emit.intp(j * lanes)]), lanes) for j in range(width)
+    ]
+    updated = []
+    for i, row in enumerate(a_rows):  # one broadcast alive at a time: more would not fit
+        scalar = emit.splat(builder, builder.load(builder.gep(row, [p])), lanes)
+        updated += [
+            emit.fma(builder, scalar, b_vectors[j], sums[i * width + j]) for j in range(width)
+        ]
+    p_next = builder.add(p, emit.intp(1))
+    recurrences = [(p, emit.intp(0), p_next), (b_p, b, builder.gep(b_p, [b_row]))]
+    recurrences += zip(sums, [zeros] * len(sums), updated, strict=True)
+    for phi, first, following in recurrences:
+        phi.add_incoming(first, before)
+        phi.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", p_next, depth), loop, end)
+
+    builder.position_at_end(end)
+    from_scalars = builder.icmp_signed("==", start_row, emit.intp(0))
+    with builder.if_else(from_scalars) as (scalar_case, vector_case):
+        with scalar_case:
+            for (i, j), total in zip(tile, updated, strict=True):
+                first = emit.splat(builder, builder.load(builder.gep(start, [emit.intp(i)])), lanes)
+                emit.store(
+                    builder, builder.fadd(first, total), _at(builder, c, c_row, i, j * lanes)
+                )
+        with vector_case:
+            for (i, j), total in zip(tile, updated, strict=True):
+                first = emit.load(builder, _at(builder, start, start_row, i, j * lanes), lanes)
+                emit.store(
+                    builder, builder.fadd(first, total), _at(builder, c, c_row, i, j * lanes)
+                )
+
+
+def _at(builder, p, row, i, offset):
+    return builder.gep(p, [builder.add(builder.mul(row, emit.intp(i)), emit.intp(offset))])
