@@ -16,6 +16,8 @@ import numpy.typing as npt
 from fastsoftmax import _plan
 from fastsoftmax._kernels import driver
 from fastsoftmax._kernels.dense import Problem
+from fastsoftmax._kernels.loss import Terms
+from fastsoftmax._options import Targets
 
 Array = npt.NDArray[Any]
 
@@ -73,7 +75,9 @@ class Accumulator:
     ``plan.block_rows`` rows.
     """
 
-    def __init__(self, W: Array, bias: Array | None, center: Array | None = None) -> None:
+    def __init__(
+        self, W: Array, bias: Array | None, center: Array | None = None, *, gradient: bool = True
+    ) -> None:
         n_classes, n_features = W.shape
         self.plan = _plan.make_plan(n_features, n_classes, W.dtype)
         self.W = W
@@ -82,57 +86,89 @@ class Accumulator:
         self.centred = center is not None and bool(center.any())
         if center is not None:
             self.center[:n_features] = center
-        self.slabs = _aligned(self.plan.n_slots, self.plan.slab_size, W.dtype)
+        self.gradient = gradient
+        slab = self.plan.slab_size if gradient else 1
+        self.slabs = _aligned(self.plan.n_slots, slab, W.dtype)
         self.losses = np.empty(self.plan.n_slots)
         self.blocks = 0
 
-    def add(self, X: Array, labels: Array, weight: Array | None) -> None:
-        """Add the rows of X."""
+    def add(
+        self,
+        X: Array,
+        targets: Targets,
+        row_losses: Array | None = None,
+        input_grad: Array | None = None,
+    ) -> None:
+        """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
         if _readable(X, self.W.dtype):
-            self._run(X, labels, weight)
+            self._run(X, 0, targets, row_losses, input_grad)
             return
         bytes_a_row = X.shape[1] * self.W.itemsize
         step = max(_CONVERTED_BYTES // bytes_a_row // self.plan.block_rows, 1)
         step *= self.plan.block_rows
         for start in range(0, len(X), step):
-            rows = slice(start, start + step)
             with np.errstate(over="ignore", invalid="ignore"):
-                piece = np.ascontiguousarray(X[rows], self.W.dtype)
-            self._run(piece, labels[rows], None if weight is None else weight[rows])
+                piece = np.ascontiguousarray(X[start : start + step], self.W.dtype)
+            self._run(piece, start, targets, row_losses, input_grad)
 
-    def _run(self, X: Array, labels: Array, weight: Array | None) -> None:
+    def _run(
+        self,
+        X: Array,
+        start: int,
+        targets: Targets,
+        row_losses: Array | None,
+        input_grad: Array | None,
+    ) -> None:
+        """Run the kernel on X, rows ``start`` and on of what ``targets`` and outputs belong to."""
         n_rows, n_features = X.shape
+        if n_rows == 0:
+            return
+        W = self.W
+        if input_grad is not None:  # whole vectors are read there, past the last row's end
+            W = np.concatenate([W.ravel(), np.zeros(self.plan.tile, W.dtype)])
         by_row, stride = _layout(X)
         source = X.view(np.uint8) if X.dtype.kind == "b" else X
         problem = Problem(
-            address=X.__array_interface__["data"][0],
+            address=_address(X),
             source=np.empty(0, source.dtype),
             by_row=by_row,
             stride=stride,
-            plain=by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred,
+            plain=by_row and X.dtype == W.dtype and stride >= n_features and not self.centred,
             n_rows=n_rows,
             first_block=self.blocks,
             n_features=n_features,
             n_classes=len(self.W),
             block_rows=self.plan.block_rows,
-            W=self.W,
-            bias=self.bias,
-            labels=labels,
-            weight=np.empty(0, self.W.dtype) if weight is None else weight,
-            center=self.center,
+            W=_address(W),
+            bias=_address(self.bias),
+            center=_address(self.center),
+            gradient=self.gradient,
+            input_grad=_address(input_grad, start),
+            denominator=float(targets.total),
         )
-        workers = _plan.n_workers(self.plan, n_rows, len(self.W), self.W.dtype, threads())
+        terms = make_terms(targets, start, row_losses)
+        workers = _plan.n_workers(self.plan, n_rows, len(self.W), W.dtype, threads())
         with parallel_region(workers) as parallel:
             run = driver.run_parallel if parallel else driver.run_serial
-            scratch = _aligned(workers if parallel else 1, self.plan.scratch_size, self.W.dtype)
-            run(problem, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
+            scratch = _aligned(workers if parallel else 1, self.plan.scratch_size, W.dtype)
+            run(problem, terms, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
         self.blocks += -(-n_rows // self.plan.block_rows)
 
+    def loss(self, total: float, l2: float) -> float:
+        """Σ losses / total + l2·‖W‖²."""
+        used = min(self.blocks, self.plan.n_slots)
+        loss = float(self.losses[:used].sum()) / total
+        if l2:
+            loss += l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
+        return loss
+
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
-        """(Σ losses / total + l2·‖W‖², its gradient in W (K, D), in b (K,)); ends the sums."""
+        """Return the loss, its gradient in W (K, D) and in b (K,); the sums are used up."""
         used = min(self.blocks, self.plan.n_slots)
         gradient, bias_gradient = np.empty_like(self.W), np.empty_like(self.bias)
         scalar = self.W.dtype.type
+        if used == 0:
+            return self.loss(total, l2), scalar(2 * l2) * self.W, np.zeros_like(self.bias)
         arguments = (
             self.slabs[:used],
             self.plan.tile,
@@ -146,10 +182,29 @@ class Accumulator:
         workers = threads() if self.W.size * used > _FINISH_SERIAL else 1
         with parallel_region(workers) as parallel:
             (driver.finish_parallel if parallel else driver.finish_serial)(*arguments)
-        loss = float(self.losses[:used].sum()) / total
-        if l2:
-            loss += l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
-        return loss, gradient, bias_gradient
+        return self.loss(total, l2), gradient, bias_gradient
+
+
+def make_terms(targets: Targets, start: int = 0, row_losses: Array | None = None) -> Terms:
+    """Return addresses of rows ``start`` and on, for the kernels; the arrays must outlive them."""
+    return Terms(
+        labels=_address(targets.labels, start),
+        weight=_address(targets.weight, start),
+        targets=_address(targets.probabilities, start),
+        soft=targets.soft,
+        peak=_address(targets.peak),
+        floor=_address(targets.floor),
+        alpha=targets.alpha,
+        row_losses=_address(row_losses, start),
+    )
+
+
+def _address(array: Array | None, row: int = 0) -> int:
+    """Address of a row of an array; 0 for None."""
+    if array is None:
+        return 0
+    address: int = array.__array_interface__["data"][0]
+    return address + row * array.strides[0]
 
 
 def _aligned(rows: int, row_length: int, dtype: np.dtype[Any]) -> Array:

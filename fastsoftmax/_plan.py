@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastsoftmax._kernels.dense import DEPTH
 from fastsoftmax._kernels.emit import VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.loss import N_STATISTICS
 
 _MIB = 1 << 20
 # A block of rows is packed into PACKED_BYTES, which stays in L2 beside the tile of logits: at
@@ -61,7 +62,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     slots = 1 << (slots.bit_length() - 1)
     if slots * slab * size > _MAX_SLAB_BYTES:
         slots = _MIN_SLOTS // 2
-    scratch = n_classes * rows + padded * rows + DEPTH * tile + 4 * tile
+    scratch = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
     return Plan(tile, rows, padded, slots, slab, _round_up(scratch, line))
 
 

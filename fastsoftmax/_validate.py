@@ -43,11 +43,11 @@ def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
     return array
 
 
-def as_features(X: Any) -> Array:
-    """X (N, D), N and D at least 1, of a dtype that can be computed with."""
+def as_features(X: Any, *, empty: bool = False) -> Array:
+    """X (N, D) of a dtype that can be computed with; D, and unless ``empty`` N, at least 1."""
     array = as_array(X, "X", 2, "(n_samples, n_features)")
     compute_dtype(array.dtype, "X")
-    if array.size == 0:
+    if array.shape[1] == 0 or (len(array) == 0 and not empty):
         raise ValueError(f"X: expected at least one row and one feature, got shape {array.shape}")
     return array
 
@@ -60,7 +60,8 @@ def as_weights(W: Any, n_features: int, dtype: npt.DTypeLike) -> Array:
         raise ValueError(
             f"W: expected shape (n_classes >= 2, n_features = {n_features}), got {array.shape}"
         )
-    return np.ascontiguousarray(array, dtype)
+    # Writeable, as Numba compiles anew for read-only arrays; so is the bias.
+    return np.require(array, dtype, ["C", "A", "W"])
 
 
 def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
@@ -71,45 +72,71 @@ def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
     compute_dtype(array.dtype, "bias")
     if array.shape != (n_classes,):
         raise ValueError(f"bias: expected shape (n_classes = {n_classes},), got {array.shape}")
-    return np.ascontiguousarray(array, dtype)
+    return np.require(array, dtype, ["C", "A", "W"])
 
 
-def as_labels(y: Any, n_rows: int, n_classes: int | None) -> Array:
-    """Integer labels (N,) in [0, K), as contiguous int64."""
+def as_labels(
+    y: Any, n_rows: int, n_classes: int | None, ignore_index: int | None = None
+) -> tuple[Array, Array | None]:
+    """Integer labels (N,) in [0, K), as contiguous int64, and which rows are to be ignored."""
     array = as_array(y, "y", 1, f"(n_samples = {n_rows},)")
     if array.dtype.kind not in "iub":
         raise TypeError(f"y: expected integer class labels, got dtype {array.dtype}")
     if array.shape != (n_rows,):
         raise ValueError(f"y: expected shape (n_samples = {n_rows},), got {array.shape}")
+    ignored = None
+    if ignore_index is not None:
+        ignored = array == operator.index(ignore_index)
+        array = np.where(ignored, 0, array)
     # Unsigned, a negative label is a huge one: one pass finds both ends. A uint64 above the
     # int64 range comes out the same way.
-    labels = np.ascontiguousarray(array).astype(np.int64, copy=False)
-    largest = int(labels.view(np.uint64).max())
-    bound = 1 << 31 if n_classes is None else n_classes
-    if largest >= bound:
+    labels = np.require(array, requirements=["C", "A"]).astype(np.int64, copy=False)
+    largest = int(labels.view(np.uint64).max(initial=0))
+    if largest >= (1 << 31 if n_classes is None else n_classes):
         low, high = int(array.min()), int(array.max())
         limit = "n_classes" if n_classes is None else n_classes
         raise ValueError(f"y: expected labels in [0, {limit}), got labels from {low} to {high}")
-    return labels
+    return labels, ignored
+
+
+def as_probabilities(y: Any, n_rows: int, n_classes: int, dtype: npt.DTypeLike) -> Array:
+    """Non-negative, finite target rows (N, K) in C order and the compute dtype."""
+    shape = f"(n_samples = {n_rows}, n_classes = {n_classes})"
+    array = as_array(y, "y", 2, shape)
+    if array.dtype.kind != "f":
+        raise TypeError(f"y: expected float target rows or integer labels (N,), got {array.dtype}")
+    compute_dtype(array.dtype, "y")
+    if array.shape != (n_rows, n_classes):
+        raise ValueError(f"y: expected shape {shape}, got {array.shape}")
+    if array.size and not (array.min() >= 0 and array.max() < np.inf):
+        raise ValueError("y: expected finite, non-negative target rows")
+    return np.require(array, dtype, ["C", "A"])
+
+
+def as_class_weight(class_weight: Any, n_classes: int, dtype: npt.DTypeLike) -> Array:
+    """Finite, non-negative weights (K,) in the compute dtype; ones for None."""
+    if class_weight is None:
+        return np.ones(n_classes, dtype)
+    return _as_nonnegative(class_weight, "class_weight", n_classes, "n_classes", dtype)
 
 
 def as_sample_weight(sample_weight: Any, n_rows: int, dtype: npt.DTypeLike) -> Array | None:
-    """Finite, non-negative weights (N,) in the compute dtype, not all zero; or None."""
+    """Finite, non-negative weights (N,) in the compute dtype, or None."""
     if sample_weight is None:
         return None
-    array = as_array(sample_weight, "sample_weight", 1, f"(n_samples = {n_rows},)")
-    compute_dtype(array.dtype, "sample_weight")
-    if array.shape != (n_rows,):
-        raise ValueError(
-            f"sample_weight: expected shape (n_samples = {n_rows},), got {array.shape}"
-        )
+    return _as_nonnegative(sample_weight, "sample_weight", n_rows, "n_samples", dtype)
+
+
+def _as_nonnegative(value: Any, name: str, length: int, of: str, dtype: npt.DTypeLike) -> Array:
+    array = as_array(value, name, 1, f"({of} = {length},)")
+    compute_dtype(array.dtype, name)
+    if array.shape != (length,):
+        raise ValueError(f"{name}: expected shape ({of} = {length},), got {array.shape}")
     with np.errstate(over="ignore"):
-        weights = np.ascontiguousarray(array, dtype)
+        weights = np.require(array, dtype, ["C", "A"])
     # min and max are NaN where any weight is.
-    if not (weights.min() >= 0 and weights.max() < np.inf):
-        raise ValueError("sample_weight: expected finite, non-negative weights")
-    if not weights.any():
-        raise ValueError("sample_weight: expected at least one positive weight, got only zeros")
+    if length and not (weights.min() >= 0 and weights.max() < np.inf):
+        raise ValueError(f"{name}: expected finite, non-negative weights")
     return weights
 
 
@@ -142,10 +169,3 @@ def as_count(n: Any, name: str, at_least: int) -> int:
     if value < at_least:
         raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
     return value
-
-
-def jit_disabled() -> bool:
-    """Whether NUMBA_DISABLE_JIT asks for the NumPy reference."""
-    from numba.core import config
-
-    return bool(config.DISABLE_JIT)

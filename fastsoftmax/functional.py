@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax import _validate, reference
+from fastsoftmax import _validate
+from fastsoftmax._backend import accumulator
+from fastsoftmax._options import Targets, make_targets
 from fastsoftmax.reference import LinearGrad
+
+Reduction = Literal["mean", "sum", "none"]
 
 __all__ = [
     "LinearGrad",
@@ -26,18 +30,24 @@ def linear_cross_entropy(
     bias: npt.ArrayLike | None = None,
     l2: float = 0.0,
     sample_weight: npt.ArrayLike | None = None,
-) -> float:
+    class_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Any:
     r"""Cross-entropy of a linear softmax model, logits never stored.
 
     .. math:: J = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i}) + λ‖W‖²,
               \quad z_i = W x_i + b
 
-    Parameters and errors are those of `linear_cross_entropy_value_and_grad`.
+    Parameters and errors are those of `linear_cross_entropy_value_and_grad`; ``reduction`` may be
+    "none" as well, without ``l2``.
 
     Returns
     -------
-    float
-        The loss, accumulated in float64.
+    float, or ndarray of float64, shape (n_samples,)
+        The loss, accumulated in float64; with ``reduction="none"`` that of every row.
 
     Examples
     --------
@@ -47,9 +57,15 @@ def linear_cross_entropy(
     >>> round(linear_cross_entropy(X, np.zeros((2, 2)), [0, 1]), 6)  # log 2
     0.693147
     """
-    return linear_cross_entropy_value_and_grad(
-        X, W, y, bias=bias, l2=l2, sample_weight=sample_weight
-    )[0]
+    l2 = _validate.as_strength(l2)
+    if reduction == "none" and l2:
+        raise ValueError('l2: expected 0 with reduction="none": the penalty belongs to no row')
+    sums, targets, losses, _ = _run_linear(
+        X, W, y, bias, False, reduction == "none",
+        sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
+        ignore_index=ignore_index, lse_square_scale=lse_square_scale, reduction=reduction,
+    )  # fmt: skip
+    return sums.loss(targets.total, l2) if losses is None else losses
 
 
 def linear_cross_entropy_value_and_grad(
@@ -60,6 +76,12 @@ def linear_cross_entropy_value_and_grad(
     bias: npt.ArrayLike | None = None,
     l2: float = 0.0,
     sample_weight: npt.ArrayLike | None = None,
+    class_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: Reduction = "mean",
+    input_grad: bool = False,
 ) -> tuple[float, LinearGrad]:
     r"""Loss and gradient of a linear softmax model in one pass over X.
 
@@ -80,29 +102,44 @@ def linear_cross_entropy_value_and_grad(
         in float32; wider integers in float64.
     W : array_like of shape (n_classes, n_features)
         Weights, cast to the compute dtype.
-    y : array_like of int, shape (n_samples,)
-        Class labels in [0, n_classes).
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
     bias : array_like of shape (n_classes,), optional
         Intercepts b; not penalised.
     l2 : float, default 0.0
-        λ ≥ 0. The penalty is λ‖W‖², not λ/2‖W‖².
+        λ ≥ 0. The penalty is λ‖W‖², not λ/2‖W‖², and is added once, never divided.
     sample_weight : array_like of shape (n_samples,), optional
-        Finite s ≥ 0, not all zero.
+        Finite s ≥ 0.
+    class_weight : array_like of shape (n_classes,), optional
+        Finite weights ≥ 0 of the target's classes.
+    label_smoothing : float, default 0.0
+        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
+    ignore_index : int, optional
+        Rows with this label count for nothing. Not with probability targets.
+    lse_square_scale : float, default 0.0
+        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
+    reduction : {"mean", "sum"}, default "mean"
+        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
+        by Σ s_i; "sum" does not divide.
+    input_grad : bool, default False
+        Whether the gradient in X, (P - Y) W for plain labels, is computed too.
 
     Returns
     -------
     loss : float
         J, accumulated in float64.
     grad : LinearGrad
-        ``weight`` (n_classes, n_features) and ``bias`` (n_classes,), in the compute dtype; ``bias``
-        is None without a bias, ``input`` is None.
+        ``weight`` (n_classes, n_features), ``bias`` (n_classes,) and ``input`` (n_samples,
+        n_features), C-ordered in the compute dtype; ``bias`` is None without a bias, ``input``
+        unless asked for.
 
     Raises
     ------
     TypeError
         Where a dtype cannot be computed with (objects, complex numbers, float labels).
     ValueError
-        Where a shape, a label, a weight or ``l2`` is out of its range. The message names it.
+        Where a shape, a label, a weight or an option is out of its range, or a mean is over
+        nothing. The message names the argument.
 
     References
     ----------
@@ -118,25 +155,32 @@ def linear_cross_entropy_value_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    X = _validate.as_features(X)
+    l2 = _validate.as_strength(l2)
+    if reduction == "none":
+        raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
+    sums, targets, _, dX = _run_linear(
+        X, W, y, bias, True, input_grad,
+        sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
+        ignore_index=ignore_index, lse_square_scale=lse_square_scale, reduction=reduction,
+    )  # fmt: skip
+    loss, weight_grad, bias_grad = sums.finish(targets.total, l2)
+    return loss, LinearGrad(weight_grad, None if bias is None else bias_grad, dX)
+
+
+def _run_linear(
+    X: Any, W: Any, y: Any, bias: Any, gradient: bool, by_row: bool, **options: Any
+) -> tuple[Any, Targets, npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+    """Validate and evaluate; ``by_row`` asks for row losses or, with ``gradient``, for dX."""
+    X = _validate.as_features(X, empty=options["reduction"] != "mean")
     dtype = _validate.compute_dtype(X.dtype, "X")
     W = _validate.as_weights(W, X.shape[1], dtype)
-    offset = _validate.as_bias(bias, len(W), dtype)
-    labels = _validate.as_labels(y, len(X), len(W))
-    weight = _validate.as_sample_weight(sample_weight, len(X), dtype)
-    l2 = _validate.as_strength(l2)
-
-    if _validate.jit_disabled():
-        return reference.linear_cross_entropy_value_and_grad(
-            X, W, labels, bias=offset, l2=l2, sample_weight=weight
-        )
-    from fastsoftmax._engine import Accumulator
-
-    sums = Accumulator(W, offset)
-    sums.add(X, labels, weight)
-    total = len(X) if weight is None else float(weight.sum(dtype=np.float64))
-    loss, weight_grad, bias_grad = sums.finish(total, l2)
-    return loss, LinearGrad(weight_grad, None if offset is None else bias_grad, None)
+    bias = _validate.as_bias(bias, len(W), dtype)
+    targets = make_targets(y, len(X), len(W), dtype, **options)
+    sums = accumulator(W, bias, gradient=gradient)
+    losses = np.zeros(len(X)) if by_row and not gradient else None
+    dX = np.empty(X.shape, dtype) if by_row and gradient else None
+    sums.add(X, targets, losses, dX)
+    return sums, targets, losses, dX
 
 
 def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:

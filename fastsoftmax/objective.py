@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax import _validate, reference
+from fastsoftmax import _validate
+from fastsoftmax._backend import accumulator
+from fastsoftmax._options import make_targets
 
 Array = npt.NDArray[Any]
 
@@ -30,8 +32,8 @@ class SoftmaxObjective:
     X : array_like of shape (n_samples, n_features)
         Features, kept by reference and never modified; see
         `fastsoftmax.linear_cross_entropy_value_and_grad` for dtypes and layouts.
-    y : array_like of int, shape (n_samples,)
-        Labels in [0, n_classes), copied.
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Labels in [0, n_classes), or rows of non-negative targets; copied.
     n_classes : int, optional
         K; by default the largest label plus one, at least 2.
     l2 : float, default 0.0
@@ -40,6 +42,10 @@ class SoftmaxObjective:
         Whether b exists.
     sample_weight : array_like of shape (n_samples,), optional
         Finite weights s ≥ 0, not all zero, copied.
+    class_weight : array_like of shape (n_classes,), optional
+        Finite weights ≥ 0 of the target's classes.
+    label_smoothing : float, default 0.0
+        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
 
     Attributes
     ----------
@@ -77,19 +83,26 @@ class SoftmaxObjective:
         l2: float = 0.0,
         fit_intercept: bool = True,
         sample_weight: npt.ArrayLike | None = None,
+        class_weight: npt.ArrayLike | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self._X = _validate.as_features(X)
         self.dtype = _validate.compute_dtype(self._X.dtype, "X")
         n_rows, self.n_features = self._X.shape
         if n_classes is not None:
             n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
-        self._labels = _validate.as_labels(y, n_rows, n_classes).copy()
-        self.n_classes = n_classes or max(int(self._labels.max()) + 1, 2)
+        self.n_classes = n_classes or _count_classes(y, n_rows)
         self.l2 = _validate.as_strength(l2)
         self.fit_intercept = bool(fit_intercept)
-        weight = _validate.as_sample_weight(sample_weight, n_rows, self.dtype)
-        self._weight = None if weight is None else weight.copy()
-        self._total = n_rows if weight is None else float(weight.sum(dtype=np.float64))
+        self._targets = make_targets(
+            np.array(y),  # copies: later changes of the caller's arrays must not be seen
+            n_rows,
+            self.n_classes,
+            self.dtype,
+            sample_weight=None if sample_weight is None else np.array(sample_weight),
+            class_weight=class_weight,
+            label_smoothing=label_smoothing,
+        )
 
     @property
     def size(self) -> int:
@@ -128,26 +141,25 @@ class SoftmaxObjective:
         return loss, _flatten(weight, bias)
 
     def value(self, w: npt.ArrayLike) -> float:
-        """J at ``w``."""
-        return self(w)[0]
+        """J at ``w``, without the gradient's cost."""
+        W, b = self._cast(*self.unpack(w))
+        sums = accumulator(W, b, gradient=False)
+        sums.add(self._X, self._targets)
+        return sums.loss(self._targets.total, self.l2)
+
+    def _cast(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
+        """W and b in the compute dtype, as kernels want them."""
+        W = _validate.as_weights(W, self.n_features, self.dtype)
+        return W, _validate.as_bias(b, self.n_classes, self.dtype)
 
     def _evaluate(
         self, W: Array, b: Array | None, center: Array | None = None
     ) -> tuple[float, Array, Array | None]:
         """J, ∇_W and ∇_b in the compute dtype, with ``center`` subtracted from the rows of X."""
-        W = np.ascontiguousarray(W, self.dtype)
-        b = None if b is None else np.ascontiguousarray(b, self.dtype)
-        if _validate.jit_disabled():
-            X = self._X if center is None else self._X - center.astype(self.dtype)
-            loss, grad = reference.linear_cross_entropy_value_and_grad(
-                X, W, self._labels, bias=b, l2=self.l2, sample_weight=self._weight
-            )
-            return loss, grad.weight, grad.bias
-        from fastsoftmax._engine import Accumulator
-
-        sums = Accumulator(W, b, center)
-        sums.add(self._X, self._labels, self._weight)
-        loss, weight_grad, bias_grad = sums.finish(self._total, self.l2)
+        W, b = self._cast(W, b)
+        sums = accumulator(W, b, center)
+        sums.add(self._X, self._targets)
+        loss, weight_grad, bias_grad = sums.finish(self._targets.total, self.l2)
         return loss, weight_grad, None if b is None else bias_grad
 
 
@@ -163,7 +175,7 @@ class StandardizedObjective:
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         self.objective = objective
-        mean, variance = column_moments(objective._X, objective._weight)
+        mean, variance = column_moments(objective._X, objective._targets.weight)
         if not objective.fit_intercept:
             variance, mean = variance + mean**2, np.zeros_like(mean)
         scale = np.sqrt(variance)
@@ -192,6 +204,13 @@ class StandardizedObjective:
         if bias is not None:
             weight = weight + np.outer(bias, self.mean)
         return _flatten(weight, bias)
+
+
+def _count_classes(y: npt.ArrayLike, n_rows: int) -> int:
+    if np.ndim(y) == 2:
+        return int(np.shape(y)[1])
+    labels, _ = _validate.as_labels(y, n_rows, None)
+    return max(int(labels.max()) + 1, 2)
 
 
 def column_moments(X: Array, weight: Array | None) -> tuple[Array, Array]:

@@ -1,14 +1,16 @@
 """The specification in plain NumPy: same names, same signatures, no kernel.
 
 Source of the mathematics: the course note "Derivative of Cross-Entropy Softmax" (CS 584-A, 2021).
-With Z = X Wᵀ + b and P = softmax(Z) row by row,
+With logits Z = X Wᵀ + b, P = softmax(Z) row by row, target rows t and T = Σ_k t_k,
 
-    J      = (1/Σs) Σ_i s_i (lse(z_i) - z_i[y_i]) + λ‖W‖²
-    ∇_W J  = (1/Σs) (s ∘ (P - Y))ᵀ X + 2λW
-    ∇_b J  = (1/Σs) (s ∘ (P - Y))ᵀ 1
+    J      = (1/Σs) Σ_i s_i (T_i·lse(z_i) - ⟨t_i, z_i⟩ + α·lse(z_i)²) + λ‖W‖²
+    R_i    = s_i ((T_i + 2α·lse(z_i))·p_i - t_i)
+    ∇_W J  = (1/Σs) Rᵀ X + 2λW      ∇_b J = (1/Σs) Rᵀ 1      ∇_X J = (1/Σs) R W
 
-Everything is computed in the dtype of X except the loss, which is summed in float64. The functions
-check shapes only as far as NumPy does; `fastsoftmax.functional` is where bad input is explained.
+where t = class_weight ∘ ((1 - ε) y + ε/K), and y is a one-hot label or a row of probabilities.
+Everything is computed in the dtype of X or of the logits, except the loss, which is summed in
+float64. The functions check shapes only as far as NumPy does; `fastsoftmax.functional` is where bad
+input is explained.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ Array = npt.NDArray[Any]
 
 __all__ = [
     "LinearGrad",
+    "cross_entropy",
+    "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
@@ -51,6 +55,107 @@ def log_softmax(x: Array) -> Array:
     return log_p
 
 
+def _targets(
+    y: Any,
+    n_classes: int,
+    dtype: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    label_smoothing: float,
+    ignore_index: int | None,
+) -> tuple[Array, Array, Array]:
+    """Return row scales s (N,), target rows t (N, K), and what each row adds to a mean's Σs."""
+    y = np.asarray(y)
+    s = np.ones(len(y), dtype) if sample_weight is None else np.asarray(sample_weight, dtype)
+    w = np.ones(n_classes, dtype) if class_weight is None else np.asarray(class_weight, dtype)
+    counted = s
+    if y.ndim == 1:
+        if ignore_index is not None:
+            s = np.where(y == ignore_index, dtype(0), s)
+            y = np.where(y == ignore_index, 0, y)
+        counted = s * w[y]
+        y = np.eye(n_classes, dtype=dtype)[y]
+    t = w * (dtype(1 - label_smoothing) * y.astype(dtype) + dtype(label_smoothing / n_classes))
+    return s, t, counted
+
+
+def row_losses_and_gradients(Z: Array, s: Array, t: Array, alpha: float) -> tuple[Array, Array]:
+    """Return s_i·(T_i·lse - ⟨t_i, z_i⟩ + α·lse²) in float64 and R (N, K) in Z's dtype."""
+    dtype = Z.dtype.type
+    T = t.sum(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        m = Z.max(axis=1, keepdims=True)
+        E = np.exp(Z - m)
+        sums = E.sum(axis=1)
+        log_sums = np.log(sums.astype(np.float64))
+        lse = m[:, 0] + log_sums
+        # A target of zero times an infinite logit is 0.
+        rows = T * log_sums + np.where(t == 0, dtype(0), t * (m - Z)).sum(axis=1)
+        factor = (s * T / sums).astype(dtype)
+        if alpha:
+            rows = rows + alpha * lse**2
+            factor = (s * (T + 2 * alpha * lse) / sums).astype(dtype)
+        R = E * factor[:, None] - s[:, None] * t
+        # A row of scale zero contributes nothing, whatever its logits are.
+        return np.where(s == 0, 0.0, s * rows), np.where(s[:, None] == 0, dtype(0), R)
+
+
+def _reduce(rows: Array, counted: Array, reduction: str) -> tuple[Any, float]:
+    """Return the reduced loss and what the gradient is divided by."""
+    if reduction == "none":
+        return rows, 1.0
+    total = 1.0
+    if reduction == "mean":
+        total = float(counted.sum(dtype=np.float64))
+        if total == 0:
+            raise ValueError("reduction: a mean over nothing")
+    return float(rows.sum()) / total, total
+
+
+def cross_entropy(
+    logits: Array,
+    y: Array,
+    *,
+    sample_weight: Array | None = None,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
+    """Return the loss of logits (N, K); see `fastsoftmax.cross_entropy`."""
+    Z = _as_computed(logits)
+    options = (sample_weight, class_weight, label_smoothing, ignore_index)
+    s, t, counted = _targets(y, Z.shape[1], Z.dtype.type, *options)
+    rows, _ = row_losses_and_gradients(Z, s, t, lse_square_scale)
+    return _reduce(rows, counted, reduction)[0]
+
+
+def cross_entropy_value_and_grad(
+    logits: Array,
+    y: Array,
+    *,
+    sample_weight: Array | None = None,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    """Return loss and gradient (N, K); see `fastsoftmax.cross_entropy_value_and_grad`."""
+    Z = _as_computed(logits)
+    options = (sample_weight, class_weight, label_smoothing, ignore_index)
+    s, t, counted = _targets(y, Z.shape[1], Z.dtype.type, *options)
+    rows, R = row_losses_and_gradients(Z, s, t, lse_square_scale)
+    loss, total = _reduce(rows, counted, reduction)
+    gradient = R / R.dtype.type(total)
+    if out is not None:
+        out[...] = gradient
+        gradient = out
+    return loss, gradient
+
+
 def linear_cross_entropy(
     X: Array,
     W: Array,
@@ -58,12 +163,13 @@ def linear_cross_entropy(
     *,
     bias: Array | None = None,
     l2: float = 0.0,
-    sample_weight: Array | None = None,
-) -> float:
-    """J(W, b); see `fastsoftmax.linear_cross_entropy`."""
-    return linear_cross_entropy_value_and_grad(
-        X, W, y, bias=bias, l2=l2, sample_weight=sample_weight
-    )[0]
+    reduction: str = "mean",
+    **options: Any,
+) -> Any:
+    """Return J(W, b); see `fastsoftmax.linear_cross_entropy`."""
+    W = np.asarray(W, _as_computed(X[:0]).dtype)
+    loss = cross_entropy(linear_logits(X, W, bias), y, reduction=reduction, **options)
+    return loss + _penalty(l2, W) if l2 else loss
 
 
 def linear_cross_entropy_value_and_grad(
@@ -73,28 +179,31 @@ def linear_cross_entropy_value_and_grad(
     *,
     bias: Array | None = None,
     l2: float = 0.0,
-    sample_weight: Array | None = None,
+    input_grad: bool = False,
+    **options: Any,
 ) -> tuple[float, LinearGrad]:
     """J(W, b) and its gradient; see `fastsoftmax.linear_cross_entropy_value_and_grad`."""
-    dtype = np.float32 if np.result_type(X, np.float32) == np.float32 else np.float64
-    X, W, y = np.asarray(X, dtype), np.asarray(W, dtype), np.asarray(y)
-    n = np.arange(len(X))
-    s = np.ones(len(X), dtype) if sample_weight is None else np.asarray(sample_weight, dtype)
-    total = s.sum(dtype=np.float64)
+    X = _as_computed(X)
+    W = np.asarray(W, X.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        Z = X @ W.T
-        if bias is not None:
-            Z = Z + np.asarray(bias, dtype)
-        m = Z.max(axis=1, keepdims=True)
-        E = np.exp(Z - m)
-        sums = E.sum(axis=1, keepdims=True)
-        rows = np.log(sums[:, 0].astype(np.float64)) + (m[:, 0] - Z[n, y])
-        # A row of weight zero contributes nothing, whatever its logits are.
-        loss = float((np.where(s == 0, 0.0, s * rows)).sum() / total)
-        R = np.where(s[:, None] == 0, dtype(0), E * (s[:, None] / sums))
-        R[n, y] -= s
-        denominator = dtype(total)
-        gradient = R.T @ X / denominator + dtype(2 * l2) * W
-    loss += float(l2) * float(np.square(W, dtype=np.float64).sum())
-    bias_gradient = None if bias is None else R.sum(axis=0) / denominator
-    return loss, LinearGrad(gradient, bias_gradient, None)
+        loss, R = cross_entropy_value_and_grad(linear_logits(X, W, bias), y, **options)
+        weight = R.T @ X + X.dtype.type(2 * l2) * W
+        return loss + _penalty(l2, W), LinearGrad(
+            weight, None if bias is None else R.sum(axis=0), R @ W if input_grad else None
+        )
+
+
+def _as_computed(x: Any) -> Array:
+    x = np.asarray(x)
+    return np.asarray(x, np.float32 if np.result_type(x, np.float32) == np.float32 else np.float64)
+
+
+def linear_logits(X: Any, W: Array, bias: Any) -> Array:
+    """Z = X Wᵀ + b in the dtype of W."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        Z: Array = np.asarray(X, W.dtype) @ W.T
+        return Z if bias is None else Z + np.asarray(bias, W.dtype)
+
+
+def _penalty(l2: float, W: Array) -> float:
+    return float(l2) * float(np.square(W, dtype=np.float64).sum())

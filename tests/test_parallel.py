@@ -44,7 +44,7 @@ def test_one_thread_two_threads_and_serial_agree_bitwise(shape, dtype, thread_co
         kernel = getattr(driver, name)
 
         def spy(*arguments, kernel=kernel, name=name):
-            calls.append((name, len(arguments[3])))
+            calls.append((name, len(arguments[4])))
             return kernel(*arguments)
 
         monkeypatch.setattr(driver, name, spy)

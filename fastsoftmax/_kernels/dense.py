@@ -18,15 +18,15 @@ import numpy as np
 
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.rows import (
-    add_row_sums,
-    exp_shifted,
-    row_maxima,
-    scale_rows,
-    tile_rows,
-    weighted_loss,
+from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
+from fastsoftmax._kernels.simd import (
+    advance,
+    as_pointer,
+    lane_count,
+    load,
+    pointer,
+    sum_lanes,
 )
-from fastsoftmax._kernels.simd import advance, as_pointer, lane_count, load, pointer
 from fastsoftmax._kernels.tiles import (
     contract,
     load_rows,
@@ -43,7 +43,7 @@ COPY_ABOVE_CLASSES = 48
 
 
 class Problem(NamedTuple):
-    """What a kernel needs to know of the data; X by address, so that one compile serves all."""
+    """What a kernel needs to know of the data, by address: one compile serves every array."""
 
     address: int
     source: np.ndarray  # (0,), of X's dtype
@@ -55,22 +55,25 @@ class Problem(NamedTuple):
     n_features: int
     n_classes: int
     block_rows: int
-    W: np.ndarray  # (K, D), C order
-    bias: np.ndarray  # (K,)
-    labels: np.ndarray  # (N,) int64
-    weight: np.ndarray  # (N,), or (0,) for ones
-    center: np.ndarray  # (D,) padded to whole vectors
+    W: int  # (K, D), C order
+    bias: int  # (K,)
+    center: int  # (D,) padded to whole vectors
+    gradient: bool  # whether more than the loss is wanted
+    input_grad: (
+        int  # (N, D), C order, written where asked for; W then has a tile of zeros behind it
+    )
+    denominator: float  # of input_grad
 
 
 @helper
-def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep):
+def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
     """Features [start, stop) of ``rows`` rows of X, minus the centre, transposed into ``x_t``.
 
     With ``keep``, untransposed into the block's panels as well: panel q holds features
     [q·TILE, (q+1)·TILE) of the whole block, row after row.
     """
     lanes, tile = lane_count(packed), tile_rows(packed)
-    center = pointer(problem.center)
+    center = as_pointer(problem.center, like)
     step = problem.stride
     for r in range(0, rows, lanes):
         for d in range(start, stop, lanes):
@@ -93,14 +96,14 @@ def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep):
 
 
 @helper
-def forward_tile(problem, start, stop, x_t, z, ahead, pace):
+def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
     """Add features [start, stop) to the logits of a tile; the first ones start from the bias.
 
     Returns ``ahead``, moved on by what has been prefetched.
     """
     tile = tile_rows(z)
     n_features, n_classes = problem.n_features, problem.n_classes
-    W, bias = pointer(problem.W), pointer(problem.bias)
+    W, bias = as_pointer(problem.W, like), as_pointer(problem.bias, like)
     panels = (n_classes + HEIGHT - 1) // HEIGHT
     for panel in range(panels):
         k = panel * n_classes // panels
@@ -109,7 +112,7 @@ def forward_tile(problem, start, stop, x_t, z, ahead, pace):
         before, before_row = (advance(bias, k), 0) if start == 0 else (logits, tile)
         contract(
             height, WIDTH, stop - start,
-            advance(W, k * n_features + start), n_features,
+            advance(W, k * n_features + start), n_features, 1,
             x_t, tile,
             logits, tile,
             before, before_row,
@@ -143,7 +146,7 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end):
                 pace = prefetch_pace(problem, ahead, end)
                 contract(
                     height, width, min(tile, rows - first),
-                    advance(p, first * n_classes + k * tile), tile,
+                    advance(p, first * n_classes + k * tile), tile, 1,
                     x_tile, x_row,
                     g, tile,
                     g, tile,
@@ -153,25 +156,31 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end):
 
 
 @helper
-def softmax_tile(problem, first, rows, z, statistics):
-    """Zᵀ becomes weight·(P - Y)ᵀ; returns the tile's weighted loss."""
-    tile = tile_rows(z)
-    maxima = statistics
-    sums = advance(statistics, tile)
-    gap = advance(statistics, 2 * tile)
-    weight = advance(statistics, 3 * tile)
-    row_maxima(z, problem.n_classes, maxima)
-    for r in range(rows):
-        gap[r] = maxima[r] - z[problem.labels[first + r] * tile + r]
-        weight[r] = problem.weight[first + r] if problem.weight.size else 1.0
-    for r in range(rows, tile):
-        gap[r] = 0.0
-        weight[r] = 0.0
-    exp_shifted(z, problem.n_classes, maxima, sums)
-    scale_rows(z, problem.n_classes, weight, sums)
-    for r in range(rows):
-        z[problem.labels[first + r] * tile + r] -= weight[r]
-    return weighted_loss(sums, gap, weight)
+def write_input_grad(problem, first, rows, p, like, dx):
+    """Rows of (P - Y) W / denominator for one tile, by way of the tile ``dx``."""
+    tile = tile_rows(p)
+    n_features, n_classes = problem.n_features, problem.n_classes
+    W, out = as_pointer(problem.W, like), as_pointer(problem.input_grad, like)
+    zeros = advance(dx, HEIGHT * tile)
+    for i in range(HEIGHT * tile):
+        zeros[i] = 0
+    for d in range(0, n_features, tile):
+        for r in range(0, rows, HEIGHT):
+            height = min(HEIGHT, rows - r)
+            for k in range(0, n_classes, DEPTH):
+                before = zeros if k == 0 else dx
+                contract(
+                    height, WIDTH, min(DEPTH, n_classes - k),
+                    advance(p, k * tile + r), 1, tile,
+                    advance(W, k * n_features + d), n_features,
+                    dx, tile,
+                    before, tile,
+                    0, 0,
+                )  # fmt: skip
+            for i in range(height):
+                row = advance(out, (first + r + i) * n_features + d)
+                for j in range(min(tile, n_features - d)):
+                    row[j] = dx[i * tile + j] / problem.denominator
 
 
 @helper
@@ -199,20 +208,20 @@ def needs_copy(problem, block, lanes):
 
 
 @helper
-def accumulate_block(problem, block, next_block, gradient, scratch):
-    """Add a block's gradient to ``gradient`` (K padded rows, then K bias sums); its loss."""
+def accumulate_block(problem, terms, block, next_block, gradient, scratch):
+    """Add a block's gradient to ``gradient`` (panels of K rows, then K bias sums); its loss."""
     p, g = pointer(scratch), pointer(gradient)
     x = as_pointer(problem.address, problem.source)
     lanes, tile = lane_count(p), tile_rows(p)
     n_features, n_classes = problem.n_features, problem.n_classes
+    padded = (n_features + tile - 1) // tile * tile
     first = block * problem.block_rows
     rows = min(problem.block_rows, problem.n_rows - first)
-    copy = needs_copy(problem, block, lanes)
-    panel_size = tile * problem.block_rows
+    copy = problem.gradient and needs_copy(problem, block, lanes)
     packed = advance(p, n_classes * problem.block_rows)
-    x_t = advance(packed, (n_features + tile - 1) // tile * panel_size)
+    x_t = advance(packed, padded * problem.block_rows)
     statistics = advance(x_t, DEPTH * tile)
-    bias_sums = advance(g, n_classes * ((n_features + tile - 1) // tile * tile))
+    t = advance(statistics, N_STATISTICS * tile)
     row_bytes = problem.stride * problem.source.itemsize
     ahead = problem.address + next_block * problem.block_rows * row_bytes
     end = ahead
@@ -225,15 +234,32 @@ def accumulate_block(problem, block, next_block, gradient, scratch):
         for start in range(0, n_features, DEPTH):
             stop = min(start + DEPTH, n_features)
             kept = advance(packed, r * tile)
-            read_tile(problem, x, first + r, n, start, stop, x_t, kept, copy)
+            read_tile(problem, x, first + r, n, start, stop, x_t, kept, copy, scratch)
             pace = prefetch_pace(problem, ahead, end)
-            ahead = forward_tile(problem, start, stop, x_t, z, ahead, pace)
-        loss += softmax_tile(problem, first + r, n, z, statistics)
-        add_row_sums(z, n_classes, bias_sums)
+            ahead = forward_tile(problem, start, stop, x_t, z, scratch, ahead, pace)
+        loss += loss_tile(
+            terms, first + r, n, n_classes, z, t, scratch, statistics, problem.gradient
+        )
+        if problem.gradient:
+            add_row_sums(z, n_classes, advance(g, n_classes * padded))
+        if problem.input_grad != 0:
+            write_input_grad(problem, first + r, n, z, scratch, x_t)
     if copy:
-        backward_block(problem, rows, p, packed, tile, panel_size, g, ahead, end)
-    else:
+        backward_block(problem, rows, p, packed, tile, tile * problem.block_rows, g, ahead, end)
+    elif problem.gradient:
         in_place = as_pointer(problem.address, scratch)
         in_place = advance(in_place, first * problem.stride)
         backward_block(problem, rows, p, in_place, problem.stride, tile, g, ahead, end)
     return loss
+
+
+@helper
+def add_row_sums(z, n_classes, total):
+    """total[k] += Σ_r z[k, r]."""
+    lanes, tile = lane_count(z), tile_rows(z)
+    for k in range(n_classes):
+        row = advance(z, k * tile)
+        v = load(row)
+        for i in range(lanes, tile, lanes):
+            v = v + load(advance(row, i))
+        total[k] += sum_lanes(v)

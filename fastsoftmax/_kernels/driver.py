@@ -15,34 +15,37 @@ from fastsoftmax._kernels.simd import fetch_add, pointer
 
 
 @helper
-def run_slot(problem, slot, slabs, losses, scratch):
+def run_slot(problem, terms, slot, slabs, losses, scratch):
     """Add this data's blocks slot, slot + S, slot + 2S, ... to the slot's own slab, in order."""
     n_slots = len(slabs)
     n_blocks = (problem.n_rows + problem.block_rows - 1) // problem.block_rows
     for block in range((slot - problem.first_block) % n_slots, n_blocks, n_slots):
         if problem.first_block + block == slot:
-            slabs[slot, :] = 0
+            if problem.gradient:
+                slabs[slot, :] = 0
             losses[slot] = 0
-        losses[slot] += accumulate_block(problem, block, block + n_slots, slabs[slot], scratch)
+        losses[slot] += accumulate_block(
+            problem, terms, block, block + n_slots, slabs[slot], scratch
+        )
 
 
 @helper
-def draw_slots(problem, slabs, losses, scratch, counter):
+def draw_slots(problem, terms, slabs, losses, scratch, counter):
     slot = fetch_add(pointer(counter), 1)
     while slot < len(slabs):
-        run_slot(problem, slot, slabs, losses, scratch)
+        run_slot(problem, terms, slot, slabs, losses, scratch)
         slot = fetch_add(pointer(counter), 1)
 
 
 @kernel(parallel=True)
-def run_parallel(problem, slabs, losses, scratch, counter):
+def run_parallel(problem, terms, slabs, losses, scratch, counter):
     for worker in prange(len(scratch)):
-        draw_slots(problem, slabs, losses, scratch[worker], counter)
+        draw_slots(problem, terms, slabs, losses, scratch[worker], counter)
 
 
 @kernel
-def run_serial(problem, slabs, losses, scratch, counter):
-    draw_slots(problem, slabs, losses, scratch[0], counter)
+def run_serial(problem, terms, slabs, losses, scratch, counter):
+    draw_slots(problem, terms, slabs, losses, scratch[0], counter)
 
 
 @helper

@@ -1,103 +1,91 @@
-"""Softmax of a tile of rows: the one place where the shift by the maximum is decided.
+"""Loops of softmax over one column of vectors: the one shift policy, and nothing about layout.
 
-A tile holds logits transposed: class k's values for TILE consecutive rows lie at
-``z[k * TILE : (k + 1) * TILE]``. Rows run along the lanes, so nothing is summed across lanes and
-no lane is wasted on few classes.
+A column is n vectors ``step`` elements apart. What a lane is, is the caller's business: in a
+transposed tile each lane is a row of logits and a column holds whole rows; along contiguous logits
+the lanes of one column belong to the same row and are combined afterwards; along another axis each
+lane is a column of the array.
+
+The shift is the maximum. A NaN may be passed over when the maximum is taken: the sum shows it.
 """
 
 from __future__ import annotations
 
-from fastsoftmax._kernels.elementary import exp, log
-from fastsoftmax._kernels.emit import WIDTH
+from fastsoftmax._kernels.elementary import exp
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.simd import (
-    LANES_64,
-    advance,
-    lane_count,
-    load,
-    load_double,
-    select,
-    splat,
-    store,
-    sum_lanes,
-)
+from fastsoftmax._kernels.simd import advance, fma, load, select, splat, store
 
 # Terms added one after another; a single chain over 1000 classes cost a float32 sum 10 ULP.
-_CHAIN = 64
+CHAIN = 64
 
 
 @helper
-def tile_rows(p):
-    """Rows of a tile for the dtype at ``p``."""
-    return WIDTH * lane_count(p)
+def maximum(a, b):
+    """The larger; ``b`` where either is NaN."""
+    return select(a > b, a, b)
 
 
 @helper
-def row_maxima(z, n_classes, maxima):
-    """maxima[r] = max_k z[k, r]; a NaN may be passed over here, the sum shows it."""
-    tile = tile_rows(z)
-    for v in range(WIDTH):
-        column = advance(z, v * lane_count(z))
-        m = load(column)
-        for k in range(1, n_classes):
-            value = load(advance(column, k * tile))
-            m = select(value > m, value, m)
-        store(advance(maxima, v * lane_count(z)), m)
+def maximum_over(z, n, step):
+    """max_i z[i]."""
+    m = load(z)
+    # Two chains: one alone waits for its own latency.
+    other = m
+    for i in range(2, n, 2):
+        m = maximum(load(advance(z, (i - 1) * step)), m)
+        other = maximum(load(advance(z, i * step)), other)
+    if n % 2 == 0:
+        m = maximum(load(advance(z, (n - 1) * step)), m)
+    return maximum(other, m)
 
 
 @helper
-def exp_shifted(z, n_classes, maxima, sums):
-    """z[k, r] becomes exp(z[k, r] - maxima[r]); sums[r] = Σ_k of that, at least 1."""
-    tile = tile_rows(z)
-    for v in range(WIDTH):
-        column = advance(z, v * lane_count(z))
-        m = load(advance(maxima, v * lane_count(z)))
-        total = splat(0.0, m)
-        for first in range(0, n_classes, _CHAIN):
-            part = splat(0.0, m)
-            for k in range(first, min(first + _CHAIN, n_classes)):
-                p = advance(column, k * tile)
-                e = exp(load(p) - m)
-                store(p, e)
-                part = part + e
-            total = total + part
-        store(advance(sums, v * lane_count(z)), total)
+def exp_over(z, n, step, m, q, q_step):
+    """q[i] = exp(z[i] - m); returns Σ_i q[i]. ``q`` may be ``z``."""
+    total = splat(0.0, m)
+    for first in range(0, n, CHAIN):
+        part = splat(0.0, m)
+        for i in range(first, min(first + CHAIN, n)):
+            e = exp(load(advance(z, i * step)) - m)
+            store(advance(q, i * q_step), e)
+            part = part + e
+        total = total + part
+    return total
 
 
 @helper
-def scale_rows(z, n_classes, weight, sums):
-    """z[k, r] becomes z[k, r]·weight[r]/sums[r]; 0 where the weight is 0, whatever z is."""
-    tile = tile_rows(z)
-    for v in range(WIDTH):
-        column = advance(z, v * lane_count(z))
-        w = load(advance(weight, v * lane_count(z)))
-        zero = splat(0.0, w)
-        nothing = w == zero
-        factor = w / load(advance(sums, v * lane_count(z)))
-        for k in range(n_classes):
-            p = advance(column, k * tile)
-            store(p, select(nothing, zero, load(p) * factor))
+def target_over(z, t, n, step, m):
+    """(Σ_i t[i]·(m - z[i]), Σ_i t[i]); a target of zero times an infinite gap is 0."""
+    zero = splat(0.0, m)
+    gap, total = zero, zero
+    for first in range(0, n, CHAIN):
+        part, part_total = zero, zero
+        for i in range(first, min(first + CHAIN, n)):
+            target = load(advance(t, i * step))
+            term = target * (m - load(advance(z, i * step)))
+            part = part + select(target == zero, zero, term)
+            part_total = part_total + target
+        gap = gap + part
+        total = total + part_total
+    return gap, total
 
 
 @helper
-def weighted_loss(sums, gap, weight):
-    """Σ_r weight[r]·(log sums[r] + gap[r]) over a tile in float64, gap = maximum - target logit."""
-    total = splat(0.0, load_double(sums))
-    zero = total
-    for start in range(0, tile_rows(sums), LANES_64):
-        w = load_double(advance(weight, start))
-        row = log(load_double(advance(sums, start))) + load_double(advance(gap, start))
-        total = total + select(w == zero, zero, w * row)
-    return sum_lanes(total)
+def scale_over(q, n, step, factor):
+    """q[i] *= factor; 0 where the factor is 0, whatever q is."""
+    zero = splat(0.0, factor)
+    nothing = factor == zero
+    for i in range(n):
+        p = advance(q, i * step)
+        store(p, select(nothing, zero, load(p) * factor))
 
 
 @helper
-def add_row_sums(z, n_classes, total):
-    """total[k] += Σ_r z[k, r]."""
-    tile = tile_rows(z)
-    for k in range(n_classes):
-        row = advance(z, k * tile)
-        v = load(row)
-        for i in range(1, WIDTH):
-            v = v + load(advance(row, i * lane_count(z)))
-        total[k] += sum_lanes(v)
+def scale_less_target_over(q, t, n, step, factor, weight):
+    """q[i] = q[i]·factor - weight·t[i]; 0 where the weight is 0, whatever q is."""
+    zero = splat(0.0, factor)
+    nothing = weight == zero
+    minus = zero - weight
+    for i in range(n):
+        p = advance(q, i * step)
+        value = fma(minus, load(advance(t, i * step)), load(p) * factor)
+        store(p, select(nothing, zero, value))

@@ -71,6 +71,28 @@ def as_pointer(typingctx, address, like):
 
 
 @intrinsic
+def as_int64_pointer(typingctx, address):
+    """Pointer to int64 values from an integer address."""
+    sig = types.CPointer(types.int64)(types.intp)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return sig, codegen
+
+
+@intrinsic
+def as_float64_pointer(typingctx, address):
+    """Pointer to float64 values from an integer address."""
+    sig = types.CPointer(types.float64)(types.intp)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return sig, codegen
+
+
+@intrinsic
 def advance(typingctx, p, n):
     """``p + n``, counted in elements."""
     sig = p(p, types.intp)
@@ -162,6 +184,20 @@ def store(typingctx, p, v):
 
     def codegen(context, builder, signature, args):
         emit.store(builder, args[1], args[0])
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def store_narrow(typingctx, p, v):
+    """Write a float64 vector at ``p`` in the dtype there."""
+    sig = types.void(p, v)
+
+    def codegen(context, builder, signature, args):
+        narrow = ir.VectorType(args[0].type.pointee, v.lanes)
+        value = args[1] if narrow == args[1].type else builder.fptrunc(args[1], narrow)
+        emit.store(builder, value, args[0])
         return context.get_dummy_value()
 
     return sig, codegen
@@ -265,6 +301,17 @@ def split_exponent(typingctx, x):
         e = builder.bitcast(builder.add(exponent, magic_bits), args[0].type)
         e = builder.fsub(e, emit.constant(args[0].type, magic))
         return context.make_tuple(builder, signature.return_type, [m, e])
+
+    return sig, codegen
+
+
+@intrinsic
+def lane(typingctx, v, i):
+    """Lane ``i`` of a vector."""
+    sig = v.dtype(v, types.intp)
+
+    def codegen(context, builder, signature, args):
+        return builder.extract_element(*args)
 
     return sig, codegen
 

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from fastsoftmax._kernels import emit
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
+from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.simd import Vector, lanes_of
 
 # -------------------------------------------------------------------------- transposition
@@ -118,23 +119,25 @@ def store_rows(typingctx, p, stride, vectors):
 
 
 @intrinsic
-def contract(
-    typingctx, height, width, depth, a, a_row, b, b_row, c, c_row, start, start_row, ahead, pace
+def _contract(
+    typingctx,
+    height,
+    width,
+    depth,
+    a,
+    a_row,
+    a_step,
+    b,
+    b_row,
+    c,
+    c_row,
+    start,
+    start_row,
+    ahead,
+    pace,
 ):
-    """c[i, :] = start[i·start_row, :] + Σ_p a[i·a_row + p] · b[p·b_row, :] in registers.
-
-    ``height`` (1 to HEIGHT) rows of ``width`` (1 to WIDTH) vectors are held in registers while p
-    runs over ``depth`` (at least 1). With ``start_row`` = 0 the scalar start[i] is added to row i,
-    otherwise the vectors at start[i·start_row]. It is added at the end: summed from there on,
-    a million equal rows lost two of a float32's digits. At step p the two cache lines at byte
-    address ``ahead`` + p·pace are prefetched: spread over the arithmetic, the traffic hides
-    behind it, where a burst of prefetches stalls on the core's 16 line buffers.
-
-    One loop a shape is emitted here, behind a switch, which LLVM compiles faster than Numba types
-    one specialisation a shape.
-    """
     intp = types.intp
-    sig = types.void(height, width, intp, a, intp, b, intp, c, intp, start, intp, intp, intp)
+    sig = types.void(height, width, intp, a, intp, intp, b, intp, c, intp, start, intp, intp, intp)
 
     def codegen(context, builder, signature, args):
         h, w = args[0], args[1]
@@ -155,7 +158,7 @@ def contract(
 
 
 def _emit_contract(builder, height, width, lanes, args):
-    depth, a, a_row, b, b_row, c, c_row, start, start_row, ahead, pace = args
+    depth, a, a_row, a_step, b, b_row, c, c_row, start, start_row, ahead, pace = args
     tile = [(i, j) for i in range(height) for j in range(width)]
     a_rows = [builder.gep(a, [builder.mul(a_row, emit.intp(i))]) for i in range(height)]
     zeros = emit.constant(ir.VectorType(a.type.pointee, lanes), 0.0)
@@ -167,6 +170,7 @@ def _emit_contract(builder, height, width, lanes, args):
     builder.position_at_end(loop)
     p = builder.phi(ir.IntType(64))
     b_p = builder.phi(b.type)
+    offset = builder.phi(ir.IntType(64))
     sums = [builder.phi(zeros.type) for _ in tile]
     line = builder.add(ahead, builder.mul(p, pace))
     emit.prefetch(builder, line)
@@ -176,12 +180,16 @@ def _emit_contract(builder, height, width, lanes, args):
     ]
     updated = []
     for i, row in enumerate(a_rows):  # one broadcast alive at a time: more would not fit
-        scalar = emit.splat(builder, builder.load(builder.gep(row, [p])), lanes)
+        scalar = emit.splat(builder, builder.load(builder.gep(row, [offset])), lanes)
         updated += [
             emit.fma(builder, scalar, b_vectors[j], sums[i * width + j]) for j in range(width)
         ]
     p_next = builder.add(p, emit.intp(1))
-    recurrences = [(p, emit.intp(0), p_next), (b_p, b, builder.gep(b_p, [b_row]))]
+    recurrences = [
+        (p, emit.intp(0), p_next),
+        (offset, emit.intp(0), builder.add(offset, a_step)),
+        (b_p, b, builder.gep(b_p, [b_row])),
+    ]
     recurrences += zip(sums, [zeros] * len(sums), updated, strict=True)
     for phi, first, following in recurrences:
         phi.add_incoming(first, before)
@@ -207,3 +215,24 @@ def _emit_contract(builder, height, width, lanes, args):
 
 def _at(builder, p, row, i, offset):
     return builder.gep(p, [builder.add(builder.mul(row, emit.intp(i)), emit.intp(offset))])
+
+
+@helper
+def contract(
+    height, width, depth, a, a_row, a_step, b, b_row, c, c_row, start, start_row, ahead, pace
+):
+    """c[i, :] = start[i·start_row, :] + Σ_p a[i·a_row + p·a_step] · b[p·b_row, :] in registers.
+
+    ``height`` (1 to HEIGHT) rows of ``width`` (1 to WIDTH) vectors are held in registers while p
+    runs over ``depth`` (at least 1). With ``start_row`` = 0 the scalar start[i] is added to row i,
+    otherwise the vectors at start[i·start_row]. It is added at the end: summed from there on,
+    a million equal rows lost two of a float32's digits. At step p the two cache lines at byte
+    address ``ahead`` + p·pace are prefetched: spread over the arithmetic, the traffic hides
+    behind it, where a burst of prefetches stalls on the core's 16 line buffers.
+
+    One loop a shape is emitted, behind a switch, which LLVM compiles faster than Numba types one
+    specialisation a shape; and behind a function, so that all products share the loops.
+    """
+    _contract(
+        height, width, depth, a, a_row, a_step, b, b_row, c, c_row, start, start_row, ahead, pace
+    )

@@ -1,0 +1,104 @@
+"""Every option of the loss, reduced to what kernels know: row scale, target row, T and α."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _validate
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of N rows; see `fastsoftmax._kernels.loss` for the mathematics.
+
+    A soft row is t = peak ∘ y + floor, with y the one-hot label or the row of probabilities; a
+    plain one is t = e_label, its class weight being part of ``weight``.
+    """
+
+    labels: Array | None
+    probabilities: Array | None
+    weight: Array | None
+    soft: bool
+    peak: Array
+    floor: Array
+    alpha: float
+    total: float
+
+    def scales(self, n_rows: int) -> Array:
+        """Row scales s (N,)."""
+        return np.ones(n_rows, self.peak.dtype) if self.weight is None else self.weight
+
+    def rows(self, n_classes: int) -> Array:
+        """Target rows t (N, K)."""
+        if self.labels is None:
+            return self.peak * self.probabilities + self.floor
+        one_hot = np.eye(n_classes, dtype=self.peak.dtype)[self.labels]
+        return self.peak * one_hot + self.floor if self.soft else one_hot
+
+
+def make_targets(
+    y: Any,
+    n_rows: int,
+    n_classes: int,
+    dtype: np.dtype[Any],
+    *,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: str = "mean",
+) -> Targets:
+    """Check the options and reduce them.
+
+    ``total`` is what sums are divided by: Σ s_i·class_weight[y_i] over the rows not ignored for a
+    mean over labels, Σ s_i for one over probabilities (both as in torch), 1 otherwise.
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+    smoothing = _validate.as_strength(label_smoothing, "label_smoothing")
+    if smoothing > 1:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")
+    alpha = _validate.as_strength(lse_square_scale, "lse_square_scale")
+    weight = _validate.as_sample_weight(sample_weight, n_rows, dtype)
+    classes = _validate.as_class_weight(class_weight, n_classes, dtype)
+    if np.ndim(y) == 2:
+        if ignore_index is not None:
+            raise ValueError("ignore_index: expected None with probability targets")
+        labels, probabilities = None, _validate.as_probabilities(y, n_rows, n_classes, dtype)
+    else:
+        probabilities = None
+        labels, ignored = _validate.as_labels(y, n_rows, n_classes, ignore_index)
+        if ignored is not None:
+            kept = (~ignored).astype(dtype)
+            weight = kept if weight is None else weight * kept
+    counted = weight
+    soft = probabilities is not None or smoothing > 0 or (alpha > 0 and class_weight is not None)
+    if labels is not None and class_weight is not None:
+        counted = classes[labels] if weight is None else weight * classes[labels]
+        if not soft:
+            weight = counted
+    total = 1.0
+    if reduction == "mean":
+        total = n_rows if counted is None else float(counted.sum(dtype=np.float64))
+        if total == 0:
+            raise ValueError(
+                "reduction: a mean needs at least one row that counts, but every row is ignored or "
+                "has a sample_weight or class_weight of zero"
+            )
+    return Targets(
+        labels=labels,
+        probabilities=probabilities,
+        weight=weight,
+        soft=soft,
+        peak=np.ascontiguousarray(classes * dtype.type(1 - smoothing)),
+        floor=np.ascontiguousarray(classes * dtype.type(smoothing / n_classes)),
+        alpha=alpha,
+        total=total,
+    )
