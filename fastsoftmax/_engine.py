@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax import _plan
+from fastsoftmax import _pace, _plan
 from fastsoftmax._kernels import driver
 from fastsoftmax._kernels.dense import Problem
 from fastsoftmax._kernels.loss import Terms
@@ -148,10 +149,17 @@ class Accumulator:
         )
         terms = make_terms(targets, start, row_losses)
         workers = _plan.n_workers(self.plan, n_rows, len(self.W), W.dtype, threads())
+        kind = (self.W.shape, W.dtype, workers, self.gradient, targets.soft)
+        work = n_rows * self.plan.slab_size
+        if workers > 1 and _pace.prefers_serial(kind, work):
+            workers = 1
         with parallel_region(workers) as parallel:
             run = driver.run_parallel if parallel else driver.run_serial
             scratch = _aligned(workers if parallel else 1, self.plan.scratch_size, W.dtype)
+            started = time.perf_counter()
             run(problem, terms, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
+            seconds = time.perf_counter() - started
+        _pace.learn(kind, work, parallel=parallel, seconds_per_row=seconds / n_rows)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def loss(self, total: float, l2: float) -> float:
