@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import rows
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], Any]
@@ -55,6 +56,9 @@ class Task:
 
 REQUIRES = {
     "scikit-learn": "sklearn",
+    "torch": "torch",
+    "copy": "torch",
+    "SciPy": "scipy",
     "torch dense": "torch",
     "torch linear_cross_entropy": "torch",
     "jax": "jax",
@@ -255,6 +259,23 @@ TASKS = {
         work=linear_work,
     ),
 }
+for _name in ("softmax", "log_softmax", "logsumexp"):
+    for _axis in (1, 0):
+        _task = f"{_name}-axis{_axis}"
+        TASKS[_task] = Task(
+            make=rows.make,
+            truth=rows.truth_of(_name, _axis),
+            peers=rows.row_peers(_name, _axis),
+            problems=[Problem(_task, s, d) for d in ("float32", "float64") for s in rows.SHAPES],
+            work=rows.work,
+        )
+TASKS["cross_entropy"] = Task(
+    make=rows.make,
+    truth=rows.cross_entropy_truth,
+    peers=rows.LOSS_PEERS,
+    problems=[Problem("cross_entropy", s, d) for d in ("float32", "float64") for s in rows.SHAPES],
+    work=rows.work,
+)
 PROBLEMS = [problem for task in TASKS.values() for problem in task.problems]
 
 

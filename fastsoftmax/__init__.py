@@ -16,21 +16,36 @@ if TYPE_CHECKING:
         linear_cross_entropy_value_and_grad,
         warmup,
     )
+    from fastsoftmax.logits import cross_entropy, cross_entropy_value_and_grad
     from fastsoftmax.objective import SoftmaxObjective
+    from fastsoftmax.special import log_softmax, logsumexp, softmax
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LinearGrad",
     "SoftmaxObjective",
+    "cross_entropy",
+    "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "linear_model",
+    "log_softmax",
+    "logsumexp",
     "reference",
+    "softmax",
     "warmup",
 ]
 
 _MODULES = ("linear_model", "reference")
+_HOMES = {
+    "SoftmaxObjective": "objective",
+    "cross_entropy": "logits",
+    "cross_entropy_value_and_grad": "logits",
+    "log_softmax": "special",
+    "logsumexp": "special",
+    "softmax": "special",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -38,8 +53,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    home = "objective" if name == "SoftmaxObjective" else "functional"
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'functional')}")
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -43,22 +43,22 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def parallel_region(n_workers: int) -> Iterator[bool]:
-    """Whether a parallel kernel may run now; yields False where the serial twin must."""
+def parallel_region(n_workers: int) -> Iterator[int]:
+    """How many of ``n_workers`` may run now: all, or 1, which the serial twin must be."""
     if n_workers < 2 or _forked_after_threads:
-        yield False
+        yield 1
         return
     try:
         reentrant = numba.threading_layer() != "workqueue"
     except ValueError:  # no parallel kernel has run yet
         reentrant = False
     if reentrant:
-        yield True
+        yield n_workers
         return
     # Numba aborts the process when two threads enter a workqueue region.
     acquired = _one_region.acquire(blocking=False)
     try:
-        yield acquired
+        yield n_workers if acquired else 1
     finally:
         if acquired:
             _one_region.release()
@@ -89,7 +89,7 @@ class Accumulator:
             self.center[:n_features] = center
         self.gradient = gradient
         slab = self.plan.slab_size if gradient else 1
-        self.slabs = _aligned(self.plan.n_slots, slab, W.dtype)
+        self.slabs = aligned(self.plan.n_slots, slab, W.dtype)
         self.losses = np.empty(self.plan.n_slots)
         self.blocks = 0
 
@@ -130,7 +130,7 @@ class Accumulator:
         by_row, stride = _layout(X)
         source = X.view(np.uint8) if X.dtype.kind == "b" else X
         problem = Problem(
-            address=_address(X),
+            address=address(X),
             source=np.empty(0, source.dtype),
             by_row=by_row,
             stride=stride,
@@ -140,11 +140,11 @@ class Accumulator:
             n_features=n_features,
             n_classes=len(self.W),
             block_rows=self.plan.block_rows,
-            W=_address(W),
-            bias=_address(self.bias),
-            center=_address(self.center),
+            W=address(W),
+            bias=address(self.bias),
+            center=address(self.center),
             gradient=self.gradient,
-            input_grad=_address(input_grad, start),
+            input_grad=address(input_grad, start),
             denominator=float(targets.total),
         )
         terms = make_terms(targets, start, row_losses)
@@ -153,13 +153,13 @@ class Accumulator:
         work = n_rows * self.plan.slab_size
         if workers > 1 and _pace.prefers_serial(kind, work):
             workers = 1
-        with parallel_region(workers) as parallel:
-            run = driver.run_parallel if parallel else driver.run_serial
-            scratch = _aligned(workers if parallel else 1, self.plan.scratch_size, W.dtype)
+        with parallel_region(workers) as workers:
+            run = driver.run_parallel if workers > 1 else driver.run_serial
+            scratch = aligned(workers, self.plan.scratch_size, W.dtype)
             started = time.perf_counter()
             run(problem, terms, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
             seconds = time.perf_counter() - started
-        _pace.learn(kind, work, parallel=parallel, seconds_per_row=seconds / n_rows)
+        _pace.learn(kind, work, parallel=workers > 1, seconds_per_row=seconds / n_rows)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def loss(self, total: float, l2: float) -> float:
@@ -188,34 +188,33 @@ class Accumulator:
             bias_gradient,
         )
         workers = threads() if self.W.size * used > _FINISH_SERIAL else 1
-        with parallel_region(workers) as parallel:
-            (driver.finish_parallel if parallel else driver.finish_serial)(*arguments)
+        with parallel_region(workers) as workers:
+            (driver.finish_parallel if workers > 1 else driver.finish_serial)(*arguments)
         return self.loss(total, l2), gradient, bias_gradient
 
 
 def make_terms(targets: Targets, start: int = 0, row_losses: Array | None = None) -> Terms:
     """Return addresses of rows ``start`` and on, for the kernels; the arrays must outlive them."""
     return Terms(
-        labels=_address(targets.labels, start),
-        weight=_address(targets.weight, start),
-        targets=_address(targets.probabilities, start),
+        labels=address(targets.labels, start),
+        weight=address(targets.weight, start),
+        targets=address(targets.probabilities, start),
         soft=targets.soft,
-        peak=_address(targets.peak),
-        floor=_address(targets.floor),
+        peak=address(targets.peak),
+        floor=address(targets.floor),
         alpha=targets.alpha,
-        row_losses=_address(row_losses, start),
+        row_losses=address(row_losses, start),
     )
 
 
-def _address(array: Array | None, row: int = 0) -> int:
+def address(array: Array | None, row: int = 0) -> int:
     """Address of a row of an array; 0 for None."""
     if array is None:
         return 0
-    address: int = array.__array_interface__["data"][0]
-    return address + row * array.strides[0]
+    return int(array.__array_interface__["data"][0]) + row * array.strides[0]
 
 
-def _aligned(rows: int, row_length: int, dtype: np.dtype[Any]) -> Array:
+def aligned(rows: int, row_length: int, dtype: np.dtype[Any]) -> Array:
     """Allocate a (rows, row_length) array that starts on a cache line, as every row of it does."""
     size = rows * row_length * dtype.itemsize
     buffer = np.empty(size + 64, np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastsoftmax import _validate
 
 Array = npt.NDArray[Any]
+Reduction = Literal["mean", "sum", "none"]
 
 
 @dataclass(frozen=True)

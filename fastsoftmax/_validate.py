@@ -169,3 +169,23 @@ def as_count(n: Any, name: str, at_least: int) -> int:
     if value < at_least:
         raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
     return value
+
+
+def check_out(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], given: Array, name: str
+) -> None:
+    """Refuse an ``out`` that is not a writeable array of the result's shape and dtype.
+
+    It must be the input ``given`` itself, called ``name``, or share no memory with it.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an ndarray, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out: expected a writeable array, got a read-only one")
+    same = out.__array_interface__["data"][0] == given.__array_interface__["data"][0]
+    if not (same and out.strides == given.strides) and np.shares_memory(out, given):
+        raise ValueError(f"out: expected {name} itself or an array sharing no memory with it")

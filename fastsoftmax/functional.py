@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
 from fastsoftmax._backend import accumulator
-from fastsoftmax._options import Targets, make_targets
+from fastsoftmax._options import Reduction, Targets, make_targets
 from fastsoftmax.reference import LinearGrad
-
-Reduction = Literal["mean", "sum", "none"]
 
 __all__ = [
     "LinearGrad",

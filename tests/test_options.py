@@ -156,3 +156,119 @@ def test_minus_infinity_under_a_zero_target_is_legal():
     assert loss == pytest.approx(want, rel=1e-12)
     np.testing.assert_allclose(grad.weight, want_grad.weight, atol=1e-14)
     assert not grad.weight[1].any()
+
+
+# ------------------------------------------------------------------------------ from logits
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", GRID, ids=name)
+def test_logits_options_against_the_reference(case, dtype):
+    tolerance = 300 * float(np.finfo(dtype).eps)
+    for n_rows, n_classes in ((70, 2), (201, 10), (33, 64), (40, 200), (3, 1001)):
+        Z, _, y, _, options = make_case(case, n_rows, n_classes, n_classes, dtype)
+        Z *= 3
+        for reduction in ("mean", "sum"):
+            arguments = {"reduction": reduction, **options}
+            loss, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, **arguments)
+            want, want_grad = reference.cross_entropy_value_and_grad(Z, y, **arguments)
+            assert loss == pytest.approx(want, rel=tolerance)
+            assert fastsoftmax.cross_entropy(Z, y, **arguments) == loss
+            assert grad.dtype == dtype
+            np.testing.assert_allclose(grad, want_grad, atol=tolerance * np.abs(want_grad).max())
+        rows = fastsoftmax.cross_entropy(Z, y, reduction="none", **options)
+        want_rows = reference.cross_entropy(Z, y, reduction="none", **options)
+        assert rows.dtype == np.float64
+        np.testing.assert_allclose(rows, want_rows, atol=tolerance * np.abs(want_rows).max())
+
+
+@pytest.mark.parametrize("case", GRID, ids=name)
+def test_logits_options_against_torch(case):
+    torch = pytest.importorskip("torch", reason="torch is not installed: no parity to test")
+    for n_classes in (7, 150):
+        Z, _, y, _, options = make_case(case, 60, n_classes, n_classes, np.float64, seed=5)
+        logits = torch.tensor(Z, requires_grad=True)
+        classes = options["class_weight"]
+        rows = torch.nn.functional.cross_entropy(
+            logits,
+            torch.tensor(y),
+            weight=None if classes is None else torch.tensor(classes),
+            label_smoothing=options["label_smoothing"],
+            reduction="none",
+            **({} if options["ignore_index"] is None else {"ignore_index": 1}),
+        )
+        kept = np.ones(len(Z)) if options["ignore_index"] is None else (y != 1).astype(float)
+        s = kept if options["sample_weight"] is None else kept * options["sample_weight"]
+        rows = rows + options["lse_square_scale"] * torch.logsumexp(logits, 1) ** 2
+        counted = s if classes is None or case["soft"] else s * classes[y]
+        loss = (torch.tensor(s) * rows).sum() / counted.sum()
+        loss.backward()
+        ours, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, **options)
+        assert ours == pytest.approx(loss.item(), rel=1e-12)
+        np.testing.assert_allclose(grad, logits.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("n_classes", [3, 100, 777])
+def test_the_gradient_may_replace_the_logits(n_classes):
+    Z, _, y, _, _ = make_problem(300, n_classes, n_classes, np.float32)
+    before = Z.copy()
+    loss, want = fastsoftmax.cross_entropy_value_and_grad(Z, y)
+    np.testing.assert_array_equal(Z, before)
+    out = np.empty_like(Z)
+    assert fastsoftmax.cross_entropy_value_and_grad(Z, y, out=out)[1] is out
+    np.testing.assert_array_equal(out, want)
+    again, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, out=Z)
+    assert (again, grad is Z) == (loss, True)
+    np.testing.assert_array_equal(Z, want)
+
+
+@pytest.mark.parametrize("n_classes", [10, 300])
+def test_logits_give_the_same_bits_on_one_thread(n_classes):
+    import numba
+
+    Z, _, y, _, s = make_problem(4000, n_classes, n_classes, np.float32)
+    before = numba.get_num_threads()
+    results = []
+    for threads in (1, before):
+        numba.set_num_threads(threads)
+        results.append(fastsoftmax.cross_entropy_value_and_grad(Z, y, sample_weight=s))
+    numba.set_num_threads(before)
+    assert results[0][0] == results[1][0]
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+BAD_LOGITS = {
+    "one class": (np.zeros((3, 1)), [0, 0, 0], {}, ValueError, "logits: expected shape"),
+    "one-dimensional": (np.zeros(3), [0], {}, ValueError, "logits: expected shape"),
+    "complex": (np.zeros((3, 2)) * 1j, [0, 0, 0], {}, TypeError, "logits: expected real"),
+    "label": (np.zeros((3, 2)), [0, 0, 2], {}, ValueError, "y: expected labels"),
+    "out of another dtype": (
+        np.zeros((3, 2)), [0, 0, 1], {"out": np.zeros((3, 2), "f4")}, TypeError, "out: expected",
+    ),
+    "out overlapping": (
+        (b := np.zeros((4, 2)))[:3], [0, 0, 1], {"out": b[1:]}, ValueError, "out: expected logits",
+    ),
+    "out in F order": (
+        np.zeros((3, 2)), [0, 0, 1], {"out": np.zeros((2, 3)).T}, ValueError, "out: .*contiguous",
+    ),
+    "none": (np.zeros((3, 2)), [0, 0, 1], {"reduction": "none"}, ValueError, "reduction: expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_LOGITS)
+def test_bad_logits(case):
+    logits, y, options, error, message = BAD_LOGITS[case]
+    with pytest.raises(error, match=message):
+        fastsoftmax.cross_entropy_value_and_grad(logits, y, **options)
+
+
+@pytest.mark.parametrize("n_classes", [4, 90])
+def test_infinite_logits_flow_as_in_the_reference(n_classes):
+    Z, _, y, _, _ = make_problem(40, n_classes, n_classes, np.float64)
+    Z[0, 1], Z[1, 2], Z[2, 0], Z[3] = -np.inf, np.inf, np.nan, -np.inf
+    y[:4] = 0
+    rows = fastsoftmax.cross_entropy(Z, y, reduction="none")
+    np.testing.assert_allclose(rows, reference.cross_entropy(Z, y, reduction="none"), rtol=1e-12)
+    _, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, reduction="sum")
+    _, want = reference.cross_entropy_value_and_grad(Z, y, reduction="sum")
+    np.testing.assert_allclose(grad, want, rtol=1e-12, atol=1e-15)

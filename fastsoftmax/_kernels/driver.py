@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from numba import prange
 
+from fastsoftmax._kernels.columns import run_task
 from fastsoftmax._kernels.dense import accumulate_block
 from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.logits import loss_of_chunk, softmax_rows
 from fastsoftmax._kernels.simd import fetch_add, pointer
 
 
@@ -91,3 +93,60 @@ def finish_serial(slabs, tile, bias_start, denominator, twice_l2, W, gradient, b
     for k in range(len(W)):
         finish_class(slabs, tile, k, denominator, twice_l2, W, gradient)
     finish_bias(slabs, bias_start, denominator, bias_gradient)
+
+
+@helper
+def draw_rows(job, scratch, counter):
+    first = fetch_add(pointer(counter), job.chunk)
+    while first < job.n_rows:
+        softmax_rows(job, first, scratch)
+        first = fetch_add(pointer(counter), job.chunk)
+
+
+@kernel(parallel=True)
+def rows_parallel(job, scratch, counter):
+    for worker in prange(len(scratch)):
+        draw_rows(job, scratch[worker], counter)
+
+
+@kernel
+def rows_serial(job, scratch, counter):
+    draw_rows(job, scratch[0], counter)
+
+
+@helper
+def draw_tasks(job, n_tasks, scratch, counter):
+    task = fetch_add(pointer(counter), 1)
+    while task < n_tasks:
+        run_task(job, task, scratch)
+        task = fetch_add(pointer(counter), 1)
+
+
+@kernel(parallel=True)
+def columns_parallel(job, n_tasks, scratch, counter):
+    for worker in prange(len(scratch)):
+        draw_tasks(job, n_tasks, scratch[worker], counter)
+
+
+@kernel
+def columns_serial(job, n_tasks, scratch, counter):
+    draw_tasks(job, n_tasks, scratch[0], counter)
+
+
+@helper
+def draw_chunks(job, terms, losses, scratch, counter):
+    chunk = fetch_add(pointer(counter), 1)
+    while chunk < len(losses):
+        losses[chunk] = loss_of_chunk(job, terms, chunk * job.chunk, scratch)
+        chunk = fetch_add(pointer(counter), 1)
+
+
+@kernel(parallel=True)
+def losses_parallel(job, terms, losses, scratch, counter):
+    for worker in prange(len(scratch)):
+        draw_chunks(job, terms, losses, scratch[worker], counter)
+
+
+@kernel
+def losses_serial(job, terms, losses, scratch, counter):
+    draw_chunks(job, terms, losses, scratch[0], counter)

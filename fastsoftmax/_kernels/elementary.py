@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from numba import types
 from numba.extending import overload
 
@@ -74,7 +76,7 @@ def _exp_by_precision(x):
         r = fma(n, splat(-ln2_low, x), exact)
         lost = fma(n, splat(-ln2_low, x), exact - r)  # without it: 1.06 ULP
         y = fma(horner(r, polynomial), r * r, lost) + r + splat(1.0, x)
-        return times_power_of_two(y, shifted)
+        return times_power_of_two(y, shifted, n)
 
     return exp_nonpositive
 
@@ -101,7 +103,7 @@ _LN2_LOW = _EXP_64["ln2_low"]
 
 @helper
 def log(x):
-    """Ln x of a float64 vector, positive and normal, within 1 ULP on [1, 2³¹]; NaN stays."""
+    """Natural logarithm of a float64 vector, 0 or normal, within 1 ULP on [1, 2³¹]; NaN stays."""
     m, e = split_exponent(x)
     one = splat(1.0, x)
     f = m - one
@@ -111,4 +113,5 @@ def log(x):
     # log m = f - s·f + tail, since 2s = f - s·f: f is exact, the rest is small.
     low = fma(e, splat(_LN2_LOW, x), tail - s * f)
     value = e * splat(_LN2_HIGH, x) + (f + low)
+    value = select(x == splat(0.0, x), splat(-math.inf, x), value)
     return select(x == x, value, x)

@@ -96,12 +96,29 @@ def convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: type
     return v if v.type == result else builder.fpext(v, result)
 
 
-def masked_load(builder: ir.IRBuilder, p: ir.Value, mask: ir.Value) -> ir.Value:
+def first_lanes(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
+    """Mask of the first ``count`` lanes."""
+    lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
+    return builder.icmp_signed("<", lane, splat(builder, count, lanes))
+
+
+def masked_load(
+    builder: ir.IRBuilder, p: ir.Value, mask: ir.Value, fill: ir.Value | None = None
+) -> ir.Value:
     vector = ir.VectorType(p.type.pointee, mask.type.count)
     i32 = ir.IntType(32)
     fnty = ir.FunctionType(vector, [vector.as_pointer(), i32, mask.type, vector])
     name = f"llvm.masked.load.v{vector.count}{kind(vector.element)}.p0"
     fn = cgutils.get_or_insert_function(builder.module, fnty, name)
     address = builder.bitcast(p, vector.as_pointer())
-    zeros = ir.Constant(vector, [0] * vector.count)
+    zeros = ir.Constant(vector, [0] * vector.count) if fill is None else fill
     return builder.call(fn, [address, ir.Constant(i32, align(p)), mask, zeros])
+
+
+def masked_store(builder: ir.IRBuilder, v: ir.Value, p: ir.Value, mask: ir.Value) -> None:
+    i32 = ir.IntType(32)
+    fnty = ir.FunctionType(ir.VoidType(), [v.type, v.type.as_pointer(), i32, mask.type])
+    name = f"llvm.masked.store.v{v.type.count}{kind(v.type.element)}.p0"
+    fn = cgutils.get_or_insert_function(builder.module, fnty, name)
+    address = builder.bitcast(p, v.type.as_pointer())
+    builder.call(fn, [v, address, ir.Constant(i32, align(p)), mask])

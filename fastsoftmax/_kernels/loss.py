@@ -156,7 +156,7 @@ def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
             gap, total = target_over(column, advance(t, v), n_classes, tile, m)
             store(advance(row, 2 * tile), gap)
             store(advance(row, 4 * tile), total)
-        store(advance(row, tile), exp_over(column, n_classes, tile, m, column, tile))
+        store(advance(row, tile), exp_over(column, n_classes, tile, m, column, tile, z, 0))
     loss = row_factors(terms, first, rows, statistics)
     if gradient:
         subtract_targets(terms, first, rows, n_classes, z, t, statistics)

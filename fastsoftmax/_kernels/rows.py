@@ -10,9 +10,11 @@ The shift is the maximum. A NaN may be passed over when the maximum is taken: th
 
 from __future__ import annotations
 
-from fastsoftmax._kernels.elementary import exp
+import math
+
+from fastsoftmax._kernels.elementary import exp, log
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.simd import advance, fma, load, select, splat, store
+from fastsoftmax._kernels.simd import advance, fma, load, prefetch, select, splat, store
 
 # Terms added one after another; a single chain over 1000 classes cost a float32 sum 10 ULP.
 CHAIN = 64
@@ -39,14 +41,18 @@ def maximum_over(z, n, step):
 
 
 @helper
-def exp_over(z, n, step, m, q, q_step):
-    """q[i] = exp(z[i] - m); returns Σ_i q[i]. ``q`` may be ``z``."""
+def exp_over(z, n, step, m, q, q_step, ahead, pace):
+    """q[i] = exp(z[i] - m); returns Σ_i q[i]. ``q`` may be ``z``.
+
+    ``ahead[i * pace]`` is prefetched meanwhile: any valid address with a pace of 0 will do.
+    """
     total = splat(0.0, m)
     for first in range(0, n, CHAIN):
         part = splat(0.0, m)
         for i in range(first, min(first + CHAIN, n)):
             e = exp(load(advance(z, i * step)) - m)
             store(advance(q, i * q_step), e)
+            prefetch(advance(ahead, i * pace))
             part = part + e
         total = total + part
     return total
@@ -89,3 +95,56 @@ def scale_less_target_over(q, t, n, step, factor, weight):
         p = advance(q, i * step)
         value = fma(minus, load(advance(t, i * step)), load(p) * factor)
         store(p, select(nothing, zero, value))
+
+
+@helper
+def finite_shift(m):
+    """What to subtract for a maximum of m: 0 where every term is -inf, so that sums come out 0."""
+    lowest = splat(-math.inf, m)
+    return select(m == lowest, splat(0.0, m), m)
+
+
+@helper
+def exp_sum_over(z, n, step, m):
+    """(how many z[i] equal m, Σ exp(z[i] - m) of the others).
+
+    Apart, as log(1 + tiny) keeps only what log1p can be given: log_of_sum.
+    """
+    zero, one = splat(0.0, m), splat(1.0, m)
+    shift = finite_shift(m)
+    count, rest = zero, zero
+    for first in range(0, n, CHAIN):
+        part = zero
+        for i in range(first, min(first + CHAIN, n)):
+            value = load(advance(z, i * step))
+            top = value == m
+            part = part + select(top, zero, exp(value - shift))
+            count = count + select(top, one, zero)
+        rest = rest + part
+    # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
+    return select(shift == m, count, zero), rest
+
+
+@helper
+def merge(m, count, rest, other_m, other_count, other_rest):
+    """Combine the sums of two parts of a column."""
+    zero = splat(0.0, m)
+    top = maximum(m, other_m)
+    shift = finite_shift(top)
+    here, there = m == top, other_m == top
+    one = splat(1.0, m)
+    scale = select(here, one, exp(m - shift))
+    other_scale = select(there, one, exp(other_m - shift))
+    total = rest * scale + other_rest * other_scale
+    total = total + select(here, zero, count * scale)
+    total = total + select(there, zero, other_count * other_scale)
+    return top, select(here, count, zero) + select(there, other_count, zero), total
+
+
+@helper
+def log_of_sum(count, rest):
+    """ln(count + rest) of float64 vectors, exact to the last digits where the rest is tiny."""
+    total = count + rest
+    lost = rest - (total - count)
+    zero = splat(0.0, total)
+    return log(total) + select(total > zero, lost / total, zero)

@@ -178,6 +178,82 @@ def load_double(typingctx, p):
 
 
 @intrinsic
+def load_first(typingctx, p, n, fill):
+    """The first ``n`` values at ``p``, and the lanes of ``fill`` behind them; reads no further."""
+    sig = fill(p, types.intp, fill)
+
+    def codegen(context, builder, signature, args):
+        mask = emit.first_lanes(builder, args[1], fill.lanes)
+        return emit.masked_load(builder, args[0], mask, args[2])
+
+    return sig, codegen
+
+
+@intrinsic
+def store_first(typingctx, p, n, v):
+    """Write the first ``n`` lanes at ``p``."""
+    sig = types.void(p, types.intp, v)
+
+    def codegen(context, builder, signature, args):
+        mask = emit.first_lanes(builder, args[1], v.lanes)
+        emit.masked_store(builder, args[2], args[0], mask)
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def stream(typingctx, p, v):
+    """Write a vector past the caches; ``p`` must be a multiple of VECTOR_BYTES."""
+    sig = types.void(p, v)
+
+    def codegen(context, builder, signature, args):
+        target = builder.bitcast(args[0], args[1].type.as_pointer())
+        written = builder.store(args[1], target, align=VECTOR_BYTES)
+        one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+        written.set_metadata("nontemporal", one)
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def fence(typingctx):
+    """Order streamed writes before whatever this thread tells others."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def prefetch(typingctx, p):
+    """Ask for the cache line at ``p``; harmless on any address."""
+    sig = types.void(p)
+
+    def codegen(context, builder, signature, args):
+        emit.prefetch(builder, builder.ptrtoint(args[0], ir.IntType(64)))
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def misalignment(typingctx, p):
+    """Elements from ``p`` to the next multiple of VECTOR_BYTES."""
+    sig = types.intp(p)
+
+    def codegen(context, builder, signature, args):
+        address = builder.ptrtoint(args[0], ir.IntType(64))
+        missing = builder.and_(builder.neg(address), emit.intp(VECTOR_BYTES - 1))
+        return builder.udiv(missing, emit.intp(p.dtype.bitwidth // 8))
+
+    return sig, codegen
+
+
+@intrinsic
 def store(typingctx, p, v):
     """Write a vector at ``p``."""
     sig = types.void(p, v)
@@ -211,6 +287,17 @@ def splat(typingctx, scalar, like):
     def codegen(context, builder, signature, args):
         value = context.cast(builder, args[0], scalar, like.dtype)
         return emit.splat(builder, value, like.lanes)
+
+    return sig, codegen
+
+
+@intrinsic
+def splat_double(typingctx, scalar):
+    """A float64 vector with ``scalar`` in every lane."""
+    sig = Vector(types.float64, LANES_64)(types.float64)
+
+    def codegen(context, builder, signature, args):
+        return emit.splat(builder, args[0], LANES_64)
 
     return sig, codegen
 
@@ -257,28 +344,46 @@ def horner(typingctx, x, coefficients):
 
 
 @intrinsic
-def times_power_of_two(typingctx, x, shifted):
+def times_power_of_two(typingctx, x, shifted, n):
     """x·2ⁿ for n in [-1100, 0] and x in [½, 2), rounded once even where it is subnormal.
 
-    ``shifted`` is n plus the magic number 1.5·2^(mantissa bits): n lies in its low bits. The
-    exponent is lowered by ⌊n/2⌋ by integer addition (still a normal number), and the rest of it
-    by an exact-or-once-rounded multiplication.
+    ``shifted`` is n plus the magic number 1.5·2^(mantissa bits): n lies in its low bits.
     """
-    sig = x(x, x)
+    sig = x(x, x, x)
 
     def codegen(context, builder, signature, args):
-        bits, mantissa, bias = (32, 23, 127) if x.dtype.bitwidth == 32 else (64, 52, 1023)
-        integer = ir.VectorType(ir.IntType(bits), x.lanes)
-        magic = builder.bitcast(emit.constant(args[1].type, 1.5 * 2.0**mantissa), integer)
-        n = builder.sub(builder.bitcast(args[1], integer), magic)
-        half = builder.ashr(n, emit.constant(integer, 1))
-        rest = builder.add(builder.sub(n, half), emit.constant(integer, bias))
-        shift = emit.constant(integer, mantissa)
-        scaled = builder.add(builder.bitcast(args[0], integer), builder.shl(half, shift))
-        factor = builder.bitcast(builder.shl(rest, shift), args[0].type)
-        return builder.fmul(builder.bitcast(scaled, args[0].type), factor)
+        if VECTOR_BYTES == 64:
+            return _scalef(builder, args[0], args[2])
+        return _lower_exponent(builder, args[0], args[1])
 
     return sig, codegen
+
+
+def _scalef(builder: ir.IRBuilder, x: ir.Value, n: ir.Value) -> ir.Value:
+    """AVX-512's own instruction for it: a third of exp's instructions less."""
+    suffix = "ps" if isinstance(x.type.element, ir.FloatType) else "pd"
+    mask, i32 = ir.IntType(x.type.count), ir.IntType(32)
+    fnty = ir.FunctionType(x.type, [x.type, x.type, x.type, mask, i32])
+    name = f"llvm.x86.avx512.mask.scalef.{suffix}.512"
+    fn = cgutils.get_or_insert_function(builder.module, fnty, name)
+    current_rounding = ir.Constant(i32, 4)
+    return builder.call(fn, [x, n, x, ir.Constant(mask, -1), current_rounding])
+
+
+def _lower_exponent(builder: ir.IRBuilder, x: ir.Value, shifted: ir.Value) -> ir.Value:
+    """Lower the exponent by ⌊n/2⌋ by integer addition (the result is still a normal number), and by
+    the rest with a multiplication, which rounds at most once.
+    """
+    bits, mantissa, bias = (32, 23, 127) if emit.kind(x.type.element) == "f32" else (64, 52, 1023)
+    integer = ir.VectorType(ir.IntType(bits), x.type.count)
+    magic = builder.bitcast(emit.constant(x.type, 1.5 * 2.0**mantissa), integer)
+    n = builder.sub(builder.bitcast(shifted, integer), magic)
+    half = builder.ashr(n, emit.constant(integer, 1))
+    rest = builder.add(builder.sub(n, half), emit.constant(integer, bias))
+    shift = emit.constant(integer, mantissa)
+    scaled = builder.add(builder.bitcast(x, integer), builder.shl(half, shift))
+    factor = builder.bitcast(builder.shl(rest, shift), x.type)
+    return builder.fmul(builder.bitcast(scaled, x.type), factor)
 
 
 @intrinsic
@@ -316,20 +421,38 @@ def lane(typingctx, v, i):
     return sig, codegen
 
 
+def _by_halves(builder: ir.IRBuilder, v: ir.Value, combine: Any) -> ir.Value:
+    lanes = v.type.count
+    while lanes > 1:
+        lanes //= 2
+        low, high = (
+            builder.shuffle_vector(v, v, emit.indices(range(start, start + lanes)))
+            for start in (0, lanes)
+        )
+        v = combine(low, high)
+    return builder.extract_element(v, ir.Constant(ir.IntType(32), 0))
+
+
 @intrinsic
 def sum_lanes(typingctx, v):
     """The sum of a vector's lanes, by halves: a fixed order."""
     sig = v.dtype(v)
 
     def codegen(context, builder, signature, args):
-        total, lanes = args[0], v.lanes
-        while lanes > 1:
-            lanes //= 2
-            low, high = (
-                builder.shuffle_vector(total, total, emit.indices(range(start, start + lanes)))
-                for start in (0, lanes)
-            )
-            total = builder.fadd(low, high)
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+        return _by_halves(builder, args[0], builder.fadd)
+
+    return sig, codegen
+
+
+@intrinsic
+def max_lanes(typingctx, v):
+    """The largest lane; a NaN may be passed over."""
+    sig = v.dtype(v)
+
+    def codegen(context, builder, signature, args):
+        def larger(a: ir.Value, b: ir.Value) -> ir.Value:
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+        return _by_halves(builder, args[0], larger)
 
     return sig, codegen

@@ -71,12 +71,11 @@ def load_rows_within(typingctx, p, stride, rows, columns, like):
     sig, lanes = _rows_signature(p, like, types.intp, types.intp, types.intp)
 
     def codegen(context, builder, signature, args):
-        lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
         vectors = []
         for i in range(lanes):
             row_exists = builder.icmp_signed("<", emit.intp(i), args[2])
             columns = builder.select(row_exists, args[3], emit.intp(0))
-            mask = builder.icmp_signed("<", lane, emit.splat(builder, columns, lanes))
+            mask = emit.first_lanes(builder, columns, lanes)
             row = builder.gep(args[0], [builder.mul(args[1], emit.intp(i))])
             vector = emit.masked_load(builder, row, mask)
             vectors.append(emit.convert(builder, vector, p.dtype, like.dtype))
@@ -110,6 +109,23 @@ def store_rows(typingctx, p, stride, vectors):
     def codegen(context, builder, signature, args):
         for i, v in enumerate(cgutils.unpack_tuple(builder, args[2])):
             emit.store(builder, v, builder.gep(args[0], [builder.mul(args[1], emit.intp(i))]))
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
+def store_rows_within(typingctx, p, stride, rows, columns, vectors):
+    """`store_rows` of a corner: only ``rows`` by ``columns`` are written."""
+    sig = types.void(p, types.intp, types.intp, types.intp, vectors)
+
+    def codegen(context, builder, signature, args):
+        lanes = vectors.dtype.lanes
+        for i, v in enumerate(cgutils.unpack_tuple(builder, args[4])):
+            row_exists = builder.icmp_signed("<", emit.intp(i), args[2])
+            columns = builder.select(row_exists, args[3], emit.intp(0))
+            row = builder.gep(args[0], [builder.mul(args[1], emit.intp(i))])
+            emit.masked_store(builder, v, row, emit.first_lanes(builder, columns, lanes))
         return context.get_dummy_value()
 
     return sig, codegen

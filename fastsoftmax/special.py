@@ -1,0 +1,222 @@
+"""scipy.special's softmax, log_softmax and logsumexp: change the import and keep the script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _numpy_special, _validate
+from fastsoftmax._backend import jit_disabled
+
+Array = npt.NDArray[Any]
+Axis = int | tuple[int, ...] | None
+
+__all__ = ["log_softmax", "logsumexp", "softmax"]
+
+# What is computed in which precision: float16 in float32, integers in float64.
+_COMPUTED: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(code): np.dtype("f" if code in "ef" else "d") for code in "efdbBhHiIlLqQ"
+}
+
+
+def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+    r"""Softmax: :math:`e^{x_i} / \sum_j e^{x_j}` along an axis.
+
+    Parameters
+    ----------
+    x : array_like
+        Input of any shape and dtype; real floats and integers run in the kernels, anything else
+        that SciPy takes in NumPy.
+    axis : int or tuple of ints, optional
+        Axis of the sum; by default the whole array.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, and either ``x`` itself or disjoint.
+
+    Returns
+    -------
+    ndarray or scalar
+        Of x's shape; float16, float32 and float64 keep their dtype, integers give float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where ``axis`` or ``out`` does not fit.
+
+    References
+    ----------
+    Signature and behaviour follow `scipy.special.softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import softmax
+    >>> softmax(np.log([[1.0, 3.0], [2.0, 2.0]]), axis=1)
+    array([[0.25, 0.75],
+           [0.5 , 0.5 ]])
+    """
+    return _elementwise("softmax", x, axis, out)
+
+
+def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+    r"""Logarithm of softmax: :math:`x_i - \log \sum_j e^{x_j}`, exact where softmax underflows.
+
+    Parameters
+    ----------
+    x : array_like
+        Input of any shape and dtype; real floats and integers run in the kernels, anything else
+        that SciPy takes in NumPy.
+    axis : int or tuple of ints, optional
+        Axis of the sum; by default the whole array.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, and either ``x`` itself or disjoint.
+
+    Returns
+    -------
+    ndarray or scalar
+        Of x's shape; float16, float32 and float64 keep their dtype, integers give float64.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Where ``axis`` or ``out`` does not fit.
+
+    References
+    ----------
+    Signature and behaviour follow `scipy.special.log_softmax`.
+
+    Examples
+    --------
+    >>> from fastsoftmax import log_softmax
+    >>> log_softmax([0.0, -1000.0])
+    array([    0., -1000.])
+    """
+    return _elementwise("log_softmax", x, axis, out)
+
+
+def logsumexp(
+    a: npt.ArrayLike,
+    axis: Axis = None,
+    b: npt.ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    r"""Logarithm of a sum of exponentials: :math:`\log \sum_j b_j e^{a_j}`.
+
+    Parameters
+    ----------
+    a : array_like
+        Input; complex, too.
+    axis : int or tuple of ints, optional
+        Axis or axes of the sum; by default the whole array.
+    b : array_like, optional
+        Factors of the exponentials, broadcast against ``a``; zeros and negative ones are allowed.
+    keepdims : bool, default False
+        Whether the axes summed over stay, with length one.
+    return_sign : bool, default False
+        Whether to return the logarithm of the sum's magnitude and its sign (for complex input its
+        phase); otherwise the logarithm of a negative sum is NaN.
+
+    Returns
+    -------
+    res : ndarray or scalar
+        The logarithms.
+    sgn : ndarray or scalar
+        The signs, with ``return_sign``.
+
+    References
+    ----------
+    Signature and behaviour follow `scipy.special.logsumexp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import logsumexp
+    >>> round(float(logsumexp([1000.0, 1000.0])), 6)  # 1000 + log 2
+    1000.693147
+    """
+    array = np.asarray(a)
+    if b is None and not return_sign and array.size and array.ndim and _fast(array):
+        return _reduce(array, axis, keepdims)
+    return _numpy_special.logsumexp(a, axis, b, keepdims, return_sign)
+
+
+def _fast(x: Array) -> bool:
+    return x.dtype in _COMPUTED and not jit_disabled()
+
+
+def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
+    from fastsoftmax import _rowwise
+
+    axes = _numpy_special.normalize_axes(axis, x.ndim)
+    dtype = _numpy_special.sum_dtype(x.dtype)
+    canonical, _, _ = _canonical(x, axes)
+    out = np.empty((canonical.shape[0], canonical.shape[2]), canonical.dtype)
+    _rowwise.reduce_or_map(canonical, out, _rowwise.LOGSUMEXP)
+    kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
+    result = out.reshape(kept).astype(dtype, copy=False)
+    if keepdims:
+        result = np.expand_dims(result, axes)
+    return result[()]
+
+
+def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Any:
+    array = np.asarray(x)
+    if out is not None:
+        _validate.check_out(out, array.shape, _numpy_special.exp_dtype(array.dtype), array, "x")
+    if not (array.size and array.ndim and _fast(array)):
+        result = getattr(_numpy_special, name)(array, axis)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+    from fastsoftmax import _rowwise
+
+    axes = _numpy_special.normalize_axes(axis, array.ndim)
+    dtype = _numpy_special.exp_dtype(array.dtype)
+    canonical, shape, order = _canonical(array, axes)
+    direct = out is not None and order is None and out.flags.c_contiguous
+    if direct and out is not None and out.dtype == canonical.dtype:
+        target = out.reshape(canonical.shape)
+    else:
+        target = np.empty(canonical.shape, canonical.dtype)
+        direct = False
+    mode = _rowwise.SOFTMAX if name == "softmax" else _rowwise.LOG_SOFTMAX
+    _rowwise.reduce_or_map(canonical, target, mode)
+    if direct:
+        return out
+    result = target.reshape(shape)
+    if order is not None:
+        result = result.transpose(np.argsort(order))
+    if out is None:
+        return result.astype(dtype, copy=False)
+    out[...] = result
+    return out
+
+
+def _canonical(
+    x: Array, axes: tuple[int, ...]
+) -> tuple[Array, tuple[int, ...], tuple[int, ...] | None]:
+    """``x`` as a contiguous (outer, n, inner) array of a compute dtype.
+
+    Also its shape before that, and the order its axes were put in (None for as they were). One
+    axis of a contiguous array is never moved; several are brought together, if need be by a copy.
+    """
+    order: tuple[int, ...] | None = None
+    if not x.flags.c_contiguous and x.flags.f_contiguous:
+        order = tuple(reversed(range(x.ndim)))
+    elif axes != tuple(range(axes[0], axes[-1] + 1)):
+        order = tuple(i for i in range(x.ndim) if i not in axes) + axes
+    if order is not None:
+        x = x.transpose(order)
+        axes = tuple(sorted(order.index(axis) for axis in axes))
+        if axes != tuple(range(axes[0], axes[-1] + 1)):  # F-ordered, and axes apart
+            back = np.argsort(order)
+            return _canonical(
+                np.ascontiguousarray(x.transpose(back)), tuple(sorted(order[axis] for axis in axes))
+            )
+    x = np.ascontiguousarray(x, _COMPUTED[x.dtype.newbyteorder("=")])
+    outer = int(np.prod(x.shape[: axes[0]], dtype=np.int64))
+    inner = int(np.prod(x.shape[axes[-1] + 1 :], dtype=np.int64))
+    return x.reshape(outer, -1, inner), x.shape, order

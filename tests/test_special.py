@@ -1,0 +1,228 @@
+"""softmax, log_softmax, logsumexp against scipy.special, its own tests, and the truth."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.special
+from numpy.testing import assert_allclose, assert_array_equal
+
+import fastsoftmax
+
+NAMES = ("softmax", "log_softmax", "logsumexp")
+SHAPES_AND_AXES = [
+    ((10,), (None, 0, -1)),
+    ((1,), (None, 0)),
+    ((7, 1), (0, 1, None)),
+    ((5, 33), (0, 1, -1, -2, None)),
+    ((70, 16), (0, 1)),
+    ((33, 100), (0, 1)),
+    ((3, 1000), (0, 1)),
+    ((2, 5, 7), (0, 1, 2, -2, None)),
+    ((4, 3, 40, 5), (0, 1, 2, 3)),
+    ((300, 257), (0, 1, None)),
+]
+CASES = [(shape, axis) for shape, axes in SHAPES_AND_AXES for axis in axes]
+
+
+def tolerance(dtype):
+    return {"f": 1e-6, "d": 2e-15, "e": 2e-3}[np.dtype(dtype).char]
+
+
+def same_kind(ours, theirs):
+    assert type(ours) is type(theirs)
+    assert np.shape(ours) == np.shape(theirs)
+    assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shape", "axis"), CASES, ids=str)
+def test_values_axes_and_dtypes(shape, axis, name, dtype):
+    x = (5 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    ours = getattr(fastsoftmax, name)(x, axis=axis)
+    theirs = getattr(scipy.special, name)(x, axis=axis)
+    same_kind(ours, theirs)
+    wide = getattr(scipy.special, name)(x.astype(np.float64), axis=axis)
+    assert_allclose(ours, wide, rtol=tolerance(dtype) * 4, atol=tolerance(dtype) * 4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("layout", ["F", "strided", "reversed", "read-only", "swapped", "list"])
+def test_layouts(name, layout):
+    x = np.random.default_rng(0).standard_normal((12, 20))
+    laid = {
+        "F": np.asfortranarray(x),
+        "strided": x.repeat(2, axis=1)[:, ::2],
+        "reversed": x[::-1, ::-1].copy()[::-1, ::-1],
+        "read-only": np.frombuffer(x.tobytes()).reshape(x.shape),
+        "swapped": x.astype(">f8"),
+        "list": x.tolist(),
+    }[layout]
+    for axis in (0, 1, None):
+        ours = getattr(fastsoftmax, name)(laid, axis=axis)
+        assert_allclose(ours, getattr(scipy.special, name)(x, axis=axis), rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("x", [3.0, 2, [1, 2, 3], np.int8([[1, 2]]), [1 + 2j, 0.5j]], ids=str)
+def test_scalars_integers_and_complex(name, x):
+    ours, theirs = (getattr(m, name)(x) for m in (fastsoftmax, scipy.special))
+    same_kind(ours, theirs)
+    assert_allclose(ours, theirs, rtol=4 * float(np.finfo(np.asarray(theirs).dtype).eps))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("axes", [(0, 1), (1, 2), (0, 2), (-1, 0), (2, 1, 0)], ids=str)
+def test_several_axes(name, axes):
+    x = np.random.default_rng(0).standard_normal((3, 4, 5))
+    for laid in (x, np.asfortranarray(x)):
+        assert_allclose(
+            getattr(fastsoftmax, name)(laid, axis=axes),
+            getattr(scipy.special, name)(x, axis=axes),
+            rtol=1e-14,
+        )
+    for keepdims in (False, True):
+        ours = fastsoftmax.logsumexp(x, axis=axes, keepdims=keepdims)
+        theirs = scipy.special.logsumexp(x, axis=axes, keepdims=keepdims)
+        same_kind(ours, theirs)
+        assert_allclose(ours, theirs, rtol=1e-14)
+
+
+SPECIAL = [0.0, 1.0, -1e4, np.inf, -np.inf, np.nan]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 40, 100])
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_and_inf_patterns(name, n, dtype):
+    rows = np.array(list(itertools.product(SPECIAL, repeat=3)), dtype)
+    x = np.full((len(rows), n), rows[:, :1])
+    x[:, 1] = rows[:, 1]
+    x[:, n - 1] = rows[:, 2]
+    function, theirs = getattr(fastsoftmax, name), getattr(scipy.special, name)
+    want = theirs(x, axis=1)
+    assert_allclose(function(x, axis=1), want, rtol=2e-6)
+    transposed = np.ascontiguousarray(x.T)
+    got = function(transposed, axis=0)
+    assert_allclose(got if name == "logsumexp" else got.T, want, rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [None, np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_one_long_row(dtype, value):
+    x = np.random.default_rng(0).standard_normal(200_003).astype(dtype)
+    if value is not None:
+        x[150_000] = value
+    for name in NAMES:
+        want = getattr(scipy.special, name)(x.astype(np.float64))
+        assert_allclose(getattr(fastsoftmax, name)(x), want, rtol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_accuracy(dtype):
+    x = (20 * np.random.default_rng(0).standard_normal((200, 777))).astype(dtype)
+    eps = np.finfo(dtype).eps
+    p = fastsoftmax.softmax(x, axis=1)
+    assert np.abs(p.astype(np.longdouble).sum(axis=1) - 1).max() < 4 * eps
+    wide = x.astype(np.longdouble)
+    shifted = wide - wide.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    assert_allclose(fastsoftmax.log_softmax(x, axis=1), shifted - log_sum, rtol=4 * eps, atol=eps)
+    # x - max is rounded to the dtype before exp sees it.
+    want = np.exp(shifted - log_sum)
+    assert (np.abs(p - want) <= (4 + np.abs(shifted)) * eps * want + 1e-44).all()
+    tiny = np.array([0.0, -40.0], dtype)
+    assert_allclose(fastsoftmax.logsumexp(tiny), np.log1p(np.exp(-40.0)), rtol=1e-6)
+    assert fastsoftmax.log_softmax([0.0, -1e5])[1] == -1e5
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("shape", [(50, 10), (9, 700), (3000, 1500)], ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_out(name, shape, axis):
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    function = getattr(fastsoftmax, name)
+    want = function(x, axis=axis)
+    before = x.copy()
+    out = np.empty_like(x)
+    assert function(x, axis=axis, out=out) is out
+    assert_array_equal(out, want)
+    assert_array_equal(x, before)
+    shifted = np.empty(x.size + 1, np.float32)[1:].reshape(shape)  # not on a cache line
+    assert_array_equal(function(x, axis=axis, out=shifted), want)
+    assert function(x, axis=axis, out=x) is x
+    assert_array_equal(x, want)
+
+
+def overlapping():
+    buffer = np.zeros(12)
+    return buffer[:10], buffer[2:]
+
+
+BAD_OUT = {
+    "shape": (np.zeros(10), np.zeros(9), ValueError, r"out: expected shape \(10,\)"),
+    "dtype": (np.zeros(10), np.zeros(10, "f4"), TypeError, "out: expected dtype float64"),
+    "list": (np.zeros(10), [0.0] * 10, TypeError, "out: expected an ndarray"),
+    "read-only": (np.zeros(10), np.broadcast_to(0.0, 10), ValueError, "out: expected a writeable"),
+    "overlap": (*overlapping(), ValueError, "out: expected x itself"),
+    "reversed": (b := np.zeros(10), b[::-1], ValueError, "out: expected x itself"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OUT)
+def test_bad_out(case):
+    x, out, error, message = BAD_OUT[case]
+    with pytest.raises(error, match=message):
+        fastsoftmax.softmax(x, out=out)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bad_axes_and_empty_arrays(name):
+    ours, theirs = (getattr(m, name) for m in (fastsoftmax, scipy.special))
+    for axis in (2, -3, (0, 0)):
+        with pytest.raises(ValueError):  # noqa: PT011  (SciPy's own messages)
+            theirs(np.zeros((2, 2)), axis=axis)
+        with pytest.raises(ValueError):  # noqa: PT011
+            ours(np.zeros((2, 2)), axis=axis)
+    assert ours(np.zeros((0, 3)), axis=1).shape == theirs(np.zeros((0, 3)), axis=1).shape
+    if name == "logsumexp":
+        assert ours([]) == -np.inf
+    else:
+        with pytest.raises(ValueError, match="zero-size array"):
+            ours([])
+
+
+def test_sign_and_factors():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 6, 5))
+    b[0] = 0
+    for arguments in ({"b": b}, {"b": b, "return_sign": True}, {"return_sign": True}):
+        ours = fastsoftmax.logsumexp(a, axis=1, **arguments)
+        theirs = scipy.special.logsumexp(a, axis=1, **arguments)
+        assert_allclose(ours, theirs, rtol=1e-12)
+
+
+# What SciPy tests of these three, with our functions in the place of its own.
+def test_scipys_own_tests(tmp_path):
+    import subprocess
+    import sys
+
+    plugin = tmp_path / "in_place_of_scipy.py"
+    plugin.write_text(
+        "import fastsoftmax, scipy.special.tests.test_logsumexp as module\n"
+        "for name in ('softmax', 'log_softmax', 'logsumexp'):\n"
+        "    setattr(module, name, getattr(fastsoftmax, name))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "in_place_of_scipy", "-p", "no:cacheprovider",
+         "-W", "ignore", "--pyargs", "scipy.special.tests.test_logsumexp"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert " passed" in result.stdout
