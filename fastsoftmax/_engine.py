@@ -148,9 +148,9 @@ class Accumulator:
             denominator=float(targets.total),
         )
         terms = make_terms(targets, start, row_losses)
-        workers = _plan.n_workers(self.plan, n_rows, len(self.W), W.dtype, threads())
+        workers = _plan.n_workers(self.plan, n_rows, W.dtype, threads())
         kind = (self.W.shape, W.dtype, workers, self.gradient, targets.soft)
-        work = n_rows * self.plan.slab_size
+        work = _plan.work(self.plan, n_rows)
         if workers > 1 and _pace.prefers_serial(kind, work):
             workers = 1
         with parallel_region(workers) as workers:

@@ -18,7 +18,7 @@ from collections.abc import Hashable
 # Above this many multiply-adds (about 5 ms on one core) a scheduler's time slice no longer decides.
 MAX_WORK = 150_000_000
 _LONGEST_PAUSE = 64
-# The first evaluation of all loads or compiles the kernel.
+# The first evaluation of a kind, serial or parallel, loads or compiles the kernel.
 _TRIALS = 2
 
 
@@ -27,6 +27,7 @@ class _Record:
     """Seconds per row at best on one core, and how long to stay away from the others."""
 
     trials: int = 0
+    parallel_trials: int = 0
     serial: float = math.inf
     pause: int = 0
     left: int = 0
@@ -56,6 +57,8 @@ def learn(problem: Hashable, work: int, *, parallel: bool, seconds_per_row: floa
     if not parallel:
         record.trials += 1
         record.serial = min(seconds_per_row, record.serial)
+    elif record.parallel_trials < 1:
+        record.parallel_trials += 1
     else:
         slower = seconds_per_row > 1.2 * record.serial
         record.pause = min(max(2 * record.pause, 4), _LONGEST_PAUSE) if slower else 0

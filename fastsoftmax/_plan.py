@@ -66,11 +66,15 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     return Plan(tile, rows, padded, slots, slab, _round_up(scratch, line))
 
 
-def n_workers(plan: Plan, n_rows: int, n_classes: int, dtype: npt.DTypeLike, threads: int) -> int:
+def work(plan: Plan, n_rows: int) -> int:
+    """Cost of an evaluation, in multiply-adds: those of the products, of reading and of a row."""
+    return n_rows * (plan.slab_size + 10 * plan.padded_features + 300)
+
+
+def n_workers(plan: Plan, n_rows: int, dtype: npt.DTypeLike, threads: int) -> int:
     """Threads worth using: no more than slots with work, nor than scratch memory allows."""
     blocks = -(-n_rows // plan.block_rows)
-    work = n_rows * n_classes * (plan.padded_features + 8)
-    if work < _SERIAL_WORK:
+    if work(plan, n_rows) < _SERIAL_WORK:
         return 1
     affordable = max(_SCRATCH_BYTES // (plan.scratch_size * np.dtype(dtype).itemsize), 2)
     return max(min(threads, blocks, plan.n_slots, affordable), 1)

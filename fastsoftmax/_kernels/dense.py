@@ -25,6 +25,7 @@ from fastsoftmax._kernels.simd import (
     lane_count,
     load,
     pointer,
+    prefetch,
     sum_lanes,
 )
 from fastsoftmax._kernels.tiles import (
@@ -82,6 +83,9 @@ def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
             if not problem.by_row:
                 height, width = width, height
             source = advance(x, (first + r) * row + d * column)
+            if problem.n_classes <= HEIGHT:
+                for i in range(lanes):
+                    prefetch(advance(source, (2 * tile + i) * step))
             if height >= lanes and width >= lanes:
                 vectors = load_rows(source, step, packed)
             else:
@@ -187,11 +191,11 @@ def write_input_grad(problem, first, rows, p, like, dx):
 def prefetch_pace(problem, ahead, end):
     """Bytes to prefetch at each step of a product: the next block in time for its turn.
 
-    A tile has about 4·D cache lines, and 2·D steps for every HEIGHT classes.
+    A tile has about 4·D cache lines, and 2·D steps for every HEIGHT classes. With fewer classes
+    than that the products are too short to hide it, and reading asks for what comes two tiles
+    later instead (at (1M, 20, 3) 13.6 ms on one core came down to 10.8; at K = 10 it would cost).
     """
-    if ahead >= end:
-        return 0
-    return 128 if problem.n_classes <= HEIGHT else 64
+    return 0 if ahead >= end or problem.n_classes <= HEIGHT else 64
 
 
 @helper
