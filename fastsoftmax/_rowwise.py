@@ -15,6 +15,8 @@ from fastsoftmax._kernels.logits import (
     LOG_SOFTMAX,
     LOGSUMEXP,
     SOFTMAX,
+    STAGED_ROWS,
+    TRANSPOSED_VECTORS,
     LogitsLoss,
     Rows,
 )
@@ -22,10 +24,11 @@ from fastsoftmax._kernels.loss import N_STATISTICS, Terms
 
 Array = npt.NDArray[Any]
 
-__all__ = ["LOGSUMEXP", "LOG_SOFTMAX", "SOFTMAX", "logits_loss", "reduce_or_map"]
+__all__ = ["LOGSUMEXP", "LOG_SOFTMAX", "SOFTMAX", "direct_rows", "logits_loss", "reduce_or_map"]
 
 # Fewer elements than this are done before another thread has woken up.
 _SERIAL_ELEMENTS = 30_000
+_DIRECT_SERIAL = 16_000
 _CHUNK_BYTES = 64 << 10
 # Results from here on will not fit the caches: writing past them saves reading what they replace.
 _STREAMED_BYTES = 4 << 20
@@ -47,6 +50,21 @@ def reduce_or_map(x: Array, out: Array, mode: int) -> None:
         _rows(x, out, mode)
 
 
+def _streams(x: Array, out: Array) -> bool:
+    return out.nbytes >= _STREAMED_BYTES and address(out) != address(x)
+
+
+def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:
+    """Rows so few that every line of Python counts: x and ``out`` flat and contiguous."""
+    workers = 1 if x.size < _DIRECT_SERIAL else min(threads(), x.size // n)
+    if workers < 2:
+        driver.direct_serial(x, out, n, mode, 1)
+        return
+    with parallel_region(workers) as workers:
+        run = driver.direct_parallel if workers > 1 else driver.direct_serial
+        run(x, out, n, mode, workers)
+
+
 def _workers(elements: int, tasks: int) -> int:
     return 1 if elements < _SERIAL_ELEMENTS else max(min(threads(), tasks), 1)
 
@@ -54,13 +72,15 @@ def _workers(elements: int, tasks: int) -> int:
 def _rows(x: Array, out: Array, mode: int) -> None:
     n_rows, n = x.shape[:2]
     lanes = VECTOR_BYTES // x.itemsize
-    chunk = -(-max(_CHUNK_BYTES // (n * x.itemsize), 1) // lanes) * lanes
-    if n > 1024:
-        chunk = max(_CHUNK_BYTES // (n * x.itemsize), 1)
-    streamed = mode != LOGSUMEXP and out.nbytes >= _STREAMED_BYTES and address(out) != address(x)
+    chunk = max(min(_CHUNK_BYTES // (n * x.itemsize), -(-n_rows // 4)), 1)
+    if n <= TRANSPOSED_VECTORS * lanes:
+        chunk = -(-chunk // STAGED_ROWS) * STAGED_ROWS
+    streamed = mode != LOGSUMEXP and _streams(x, out)
     job = Rows(address(x), address(out), n_rows, n, mode, chunk, streamed)
     padded = -(-n // lanes) * lanes
-    size = max(padded, min(padded, 4 * lanes) * lanes + 8 * lanes)
+    size = padded
+    if n <= TRANSPOSED_VECTORS * lanes:
+        size = (padded + 4) * lanes + STAGED_ROWS * n + lanes
     with parallel_region(_workers(x.size, -(-n_rows // chunk))) as workers:
         run = driver.rows_parallel if workers > 1 else driver.rows_serial
         run(job, aligned(workers, size, x.dtype), np.zeros(1, np.int64))
@@ -184,7 +204,8 @@ def logits_loss(x: Array, terms: Terms, denominator: float, out: Array | None) -
     lanes = VECTOR_BYTES // x.itemsize
     tile = lanes * WIDTH
     chunk = max(_CHUNK_BYTES // (n * x.itemsize) // tile * tile, 1 if n > 4 * lanes else tile)
-    job = LogitsLoss(address(x), address(out), n_rows, n, chunk, denominator)
+    streamed = out is not None and _streams(x, out)
+    job = LogitsLoss(address(x), address(out), n_rows, n, chunk, denominator, streamed)
     losses = np.empty(-(-n_rows // chunk))
     padded = -(-n // lanes) * lanes
     size = 2 * padded + 2 * min(padded, 4 * lanes) * tile + N_STATISTICS * tile

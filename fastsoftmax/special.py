@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -137,18 +138,57 @@ def logsumexp(
     1000.693147
     """
     array = np.asarray(a)
+    if b is None and not (keepdims or return_sign) and _is_direct(array, axis):
+        result = np.empty(
+            array.shape[:-1] if array.ndim > 1 and axis is not None else (), array.dtype
+        )
+        _call_direct(array, result, axis, 2)
+        return result[()]
     if b is None and not return_sign and array.size and array.ndim and _fast(array):
         return _reduce(array, axis, keepdims)
     return _numpy_special.logsumexp(a, axis, b, keepdims, return_sign)
 
 
+# Up to here the call's own cost shows: few rows take the shortest way to a kernel.
+_DIRECT = 500_000
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@functools.cache
+def _kernels() -> Any:
+    """Import what runs kernels; None under NUMBA_DISABLE_JIT=1."""
+    if jit_disabled():
+        return None
+    from fastsoftmax import _rowwise
+
+    return _rowwise
+
+
 def _fast(x: Array) -> bool:
-    return x.dtype in _COMPUTED and not jit_disabled()
+    return x.dtype in _COMPUTED and _kernels() is not None
+
+
+def _is_direct(x: Array, axis: Axis) -> bool:
+    """Whether `_call_direct` takes it: few contiguous floats, the last axis or all of them."""
+    return (
+        0 < x.size <= _DIRECT
+        and x.dtype in _FLOATS
+        and x.ndim > 0
+        and (axis is None or axis == -1 or axis == x.ndim - 1)
+        and x.flags.c_contiguous
+        and x.flags.writeable  # Numba compiles anew for read-only arrays
+        and x.flags.aligned
+        and _kernels() is not None
+    )
+
+
+def _call_direct(x: Array, out: Array, axis: Axis, mode: int) -> None:
+    n = x.size if axis is None else x.shape[-1]
+    _kernels().direct_rows(x.reshape(-1), out.reshape(-1), n, mode)
 
 
 def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
-    from fastsoftmax import _rowwise
-
+    _rowwise = _kernels()
     axes = _numpy_special.normalize_axes(axis, x.ndim)
     dtype = _numpy_special.sum_dtype(x.dtype)
     canonical, _, _ = _canonical(x, axes)
@@ -163,16 +203,22 @@ def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
 
 def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Any:
     array = np.asarray(x)
+    if out is None and _is_direct(array, axis):
+        out = np.empty(array.shape, array.dtype)
+        _call_direct(array, out, axis, 0 if name == "softmax" else 1)
+        return out
     if out is not None:
         _validate.check_out(out, array.shape, _numpy_special.exp_dtype(array.dtype), array, "x")
+    if out is not None and out.flags.c_contiguous and _is_direct(array, axis):
+        _call_direct(array, out, axis, 0 if name == "softmax" else 1)
+        return out
     if not (array.size and array.ndim and _fast(array)):
         result = getattr(_numpy_special, name)(array, axis)
         if out is None:
             return result
         out[...] = result
         return out
-    from fastsoftmax import _rowwise
-
+    _rowwise = _kernels()
     axes = _numpy_special.normalize_axes(axis, array.ndim)
     dtype = _numpy_special.exp_dtype(array.dtype)
     canonical, shape, order = _canonical(array, axes)

@@ -7,13 +7,19 @@ owns its slab and takes its blocks in order.
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
 from fastsoftmax._kernels.columns import run_task
 from fastsoftmax._kernels.dense import accumulate_block
 from fastsoftmax._kernels.jit import helper, kernel
-from fastsoftmax._kernels.logits import loss_of_chunk, softmax_rows
-from fastsoftmax._kernels.simd import fetch_add, pointer
+from fastsoftmax._kernels.logits import (
+    TRANSPOSED_VECTORS,
+    Rows,
+    loss_of_chunk,
+    softmax_rows,
+)
+from fastsoftmax._kernels.simd import fetch_add, lane_count, pointer
 
 
 @helper
@@ -112,6 +118,29 @@ def rows_parallel(job, scratch, counter):
 @kernel
 def rows_serial(job, scratch, counter):
     draw_rows(job, scratch[0], counter)
+
+
+@helper
+def run_share(x, out, n, mode, share, n_shares):
+    """Run a share of flat arrays' rows: building a job in Python would cost more than they do."""
+    lanes = lane_count(pointer(x))
+    padded = (n + lanes - 1) // lanes * lanes
+    transposed = n <= TRANSPOSED_VECTORS * lanes
+    scratch = np.empty((padded + 4) * lanes if transposed else padded, x.dtype)
+    rows = len(x) // n
+    first, stop = rows * share // n_shares, rows * (share + 1) // n_shares
+    softmax_rows(Rows(x.ctypes.data, out.ctypes.data, stop, n, mode, stop, False), first, scratch)
+
+
+@kernel(parallel=True)
+def direct_parallel(x, out, n, mode, n_shares):
+    for share in prange(n_shares):
+        run_share(x, out, n, mode, share, n_shares)
+
+
+@kernel
+def direct_serial(x, out, n, mode, n_shares):
+    run_share(x, out, n, mode, 0, 1)
 
 
 @helper

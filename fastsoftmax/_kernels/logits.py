@@ -59,6 +59,7 @@ SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = 0, 1, 2
 # Up to this many vectors a row is transposed: fewer would leave lanes empty and sum across them.
 TRANSPOSED_VECTORS = 2
 LOSS_TRANSPOSED_VECTORS = 4
+STAGED_ROWS = 64
 
 
 class Rows(NamedTuple):
@@ -110,8 +111,8 @@ def write_transposed(z, width, n, rows, out):
 
 
 @helper
-def softmax_group(job, first, rows, z, statistics):
-    """As many rows as a vector has lanes, transposed."""
+def softmax_group(job, first, rows, z, statistics, out):
+    """As many rows as a vector has lanes, transposed; results go to ``out``."""
     lanes, n = lane_count(z), job.n
     like = statistics
     x = advance(as_pointer(job.x, like), first * n)
@@ -119,7 +120,8 @@ def softmax_group(job, first, rows, z, statistics):
     m = maximum_over(z, n, lanes)
     shift, factor, log_sum = splat(0.0, m), splat(1.0, m), splat(0.0, m)
     if job.mode == SOFTMAX:
-        factor = factor / exp_over(z, n, lanes, m, z, lanes, z, 0)
+        ahead = advance(x, 8 * lanes * n)
+        factor = factor / exp_over(z, n, lanes, m, z, lanes, ahead, lanes)
     else:
         shift = m
         count, rest = exp_sum_over(z, n, lanes, m)
@@ -134,12 +136,12 @@ def softmax_group(job, first, rows, z, statistics):
             store_narrow(advance(row, 3 * lanes), value)
         log_sum = load(advance(statistics, 3 * lanes))
     if job.mode == LOGSUMEXP:
-        store_first(advance(as_pointer(job.out, like), first), rows, log_sum)
+        store_first(out, rows, log_sum)
         return
     for k in range(n):
         p = advance(z, k * lanes)
         store(p, (load(p) - shift) * factor - log_sum)
-    write_transposed(z, lanes, n, rows, advance(as_pointer(job.out, like), first * n))
+    write_transposed(z, lanes, n, rows, out)
 
 
 # ------------------------------------------------------------------------------------ row by row
@@ -223,9 +225,19 @@ def softmax_rows(job, first, scratch):
         for row in range(first, stop):
             softmax_row(job, row, z, z)
     else:
+        width = 1 if job.mode == LOGSUMEXP else job.n
+        out = as_pointer(job.out, z)
         statistics = advance(z, (job.n + lanes - 1) // lanes * lanes * lanes)
-        for row in range(first, stop, lanes):
-            softmax_group(job, row, min(lanes, stop - row), z, statistics)
+        staged = advance(statistics, 4 * lanes)
+        for start in range(first, stop, STAGED_ROWS):
+            # Rows of a few classes share cache lines: they are gathered before they are streamed.
+            rows = min(STAGED_ROWS, stop - start)
+            target = staged if job.streamed else advance(out, start * width)
+            for r in range(0, rows, lanes):
+                there = advance(target, r * width)
+                softmax_group(job, start + r, min(lanes, rows - r), z, statistics, there)
+            if job.streamed:
+                write_row(staged, rows * width, 0.0, 1.0, 0.0, advance(out, start * width), True)
     if job.streamed:
         fence()
 
@@ -242,6 +254,7 @@ class LogitsLoss(NamedTuple):
     n: int
     chunk: int
     denominator: float
+    streamed: bool
 
 
 @helper
@@ -260,7 +273,12 @@ def loss_of_tile(job, terms, first, rows, scratch):
             p = advance(z, i)
             v = load(p)
             store(p, v / splat(job.denominator, v))
-        write_transposed(z, tile, n, rows, advance(as_pointer(job.out, scratch), first * n))
+        out = advance(as_pointer(job.out, scratch), first * n)
+        if job.streamed:
+            write_transposed(z, tile, n, rows, t)
+            write_row(t, rows * n, 0.0, 1.0, 0.0, out, True)
+        else:
+            write_transposed(z, tile, n, rows, out)
     return loss
 
 
@@ -321,7 +339,7 @@ def loss_of_row(job, terms, row, scratch):
     else:
         scale_over(z, vectors, lanes, splat(factor, load(z)))
         z[label] -= scale
-    write_row(z, n, 0.0, 1.0, 0.0, advance(as_pointer(job.out, scratch), row * n), False)
+    write_row(z, n, 0.0, 1.0, 0.0, advance(as_pointer(job.out, scratch), row * n), job.streamed)
     return loss
 
 
@@ -338,4 +356,6 @@ def loss_of_chunk(job, terms, first, scratch):
         tile = tile_rows(z)
         for row in range(first, stop, tile):
             loss += loss_of_tile(job, terms, row, min(tile, stop - row), scratch)
+    if job.streamed:
+        fence()
     return loss
