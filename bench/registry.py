@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import objectives
 import rows
 
 Arrays = dict[str, np.ndarray]
@@ -275,6 +276,38 @@ TASKS["cross_entropy"] = Task(
     peers=rows.LOSS_PEERS,
     problems=[Problem("cross_entropy", s, d) for d in ("float32", "float64") for s in rows.SHAPES],
     work=rows.work,
+)
+TASKS["sparse"] = Task(
+    make=objectives.make_sparse,
+    truth=objectives.sparse_truth,
+    peers=objectives.SPARSE_PEERS,
+    problems=[
+        Problem("sparse", s, d) for d in ("float32", "float64") for s in objectives.SPARSE_SHAPES
+    ],
+    work=objectives.sparse_work,
+)
+TASKS["hessp"] = Task(
+    make=make_linear,
+    truth=objectives.hessp_truth,
+    peers=objectives.HESSP_PEERS,
+    problems=[
+        Problem("hessp", s, d) for d in ("float32", "float64") for s in objectives.HESSP_SHAPES
+    ],
+    work=objectives.hessp_work,
+)
+TASKS["value"] = Task(
+    make=make_linear,
+    truth=lambda a: linear_truth(a)[:1],
+    peers=objectives.VALUE_PEERS,
+    problems=[Problem("value", (1_000_000, 100, 10), d) for d in ("float32", "float64")],
+    work=objectives.value_work,
+)
+TASKS["images"] = Task(
+    make=objectives.make_images,
+    truth=linear_truth,
+    peers=objectives.image_peers(fastsoftmax_linear),
+    problems=[Problem("images", (60_000, 784, 10), "float32")],
+    work=objectives.image_work,
 )
 PROBLEMS = [problem for task in TASKS.values() for problem in task.problems]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import reference
+from fastsoftmax._csr import CSR
+from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._options import Targets
 
-if TYPE_CHECKING:
-    from fastsoftmax._engine import Accumulator
-
 Array = npt.NDArray[Any]
+
+__all__ = ["DIAGONAL", "GRADIENT", "LOSS", "PRODUCT", "accumulator", "jit_disabled"]
 
 
 def jit_disabled() -> bool:
@@ -24,49 +25,77 @@ def jit_disabled() -> bool:
 
 
 def accumulator(
-    W: Array, bias: Array | None, center: Array | None = None, *, gradient: bool = True
-) -> Accumulator | ReferenceAccumulator:
-    """Start sums of loss and, with ``gradient``, gradients over rows still to come."""
-    if jit_disabled():
-        return ReferenceAccumulator(W, bias, center)
-    from fastsoftmax._engine import Accumulator
+    W: Array,
+    bias: Array | None,
+    center: Array | None = None,
+    *,
+    sparse: bool = False,
+    mode: int = GRADIENT,
+    direction: tuple[Array, Array | None] | None = None,
+) -> Any:
+    """Start sums over rows still to come: of losses and of what ``mode`` names.
 
-    return Accumulator(W, bias, center, gradient=gradient)
+    ``center`` is subtracted from dense rows; ``direction`` belongs to the mode PRODUCT.
+    """
+    if jit_disabled():
+        return ReferenceAccumulator(W, bias, center, mode, direction)
+    from fastsoftmax._accumulator import DenseAccumulator, SparseAccumulator
+
+    if sparse:
+        return SparseAccumulator(W, bias, mode=mode, direction=direction)
+    return DenseAccumulator(W, bias, center, mode=mode, direction=direction)
 
 
 class ReferenceAccumulator:
-    """`fastsoftmax._engine.Accumulator` in NumPy."""
+    """`fastsoftmax._accumulator.Accumulator` in NumPy."""
 
-    def __init__(self, W: Array, bias: Array | None, center: Array | None) -> None:
-        self.W = W
+    def __init__(
+        self, W: Array, bias: Array | None, center: Array | None, mode: int, direction: Any
+    ) -> None:
+        self.W, self.mode, self.direction = W, mode, direction
         self.bias = np.zeros(len(W), W.dtype) if bias is None else bias
-        self.center = np.zeros(W.shape[1], W.dtype) if center is None else center.astype(W.dtype)
+        self.center = None if center is None else center.astype(W.dtype)
         self.sum_of_losses = 0.0
         self.gradient = np.zeros_like(W)
         self.bias_gradient = np.zeros_like(self.bias)
 
     def add(
         self,
-        X: Array,
+        X: Array | CSR,
         targets: Targets,
         row_losses: Array | None = None,
         input_grad: Array | None = None,
     ) -> None:
         """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
-        X = X.astype(self.W.dtype) - self.center
         if len(X) == 0:
             return
-        s, t = targets.scales(len(X)), targets.rows(len(self.W))
-        Z = reference.linear_logits(X, self.W, self.bias)
+        rows = (X.matrix() if isinstance(X, CSR) else X).astype(self.W.dtype)
+        if self.center is not None:
+            rows = rows - self.center
+        s = targets.scales(len(X))
+        Z = reference.linear_logits(rows, self.W, self.bias)
+        if self.mode >= PRODUCT:
+            self._add_curvature(rows, reference.softmax(Z), s)
+            return
+        t = targets.rows(len(self.W))
         losses, R = reference.row_losses_and_gradients(Z, s, t, targets.alpha)
         with np.errstate(invalid="ignore", over="ignore"):
-            self.gradient += R.T @ X
+            self.gradient += R.T @ rows
             self.bias_gradient += R.sum(axis=0)
             self.sum_of_losses += float(losses.sum())
             if row_losses is not None:
                 row_losses[...] = losses
             if input_grad is not None:
                 input_grad[...] = R @ self.W / R.dtype.type(targets.total)
+
+    def _add_curvature(self, X: Any, P: Array, s: Array) -> None:
+        if self.mode == PRODUCT:
+            U = reference.linear_logits(X, *self.direction)
+            R = s[:, None] * P * (U - (P * U).sum(axis=1, keepdims=True))
+        else:
+            R, X = s[:, None] * P * (1 - P), X * X if isinstance(X, np.ndarray) else X.multiply(X)
+        self.gradient += R.T @ X
+        self.bias_gradient += R.sum(axis=0)
 
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ Array = npt.NDArray[Any]
 Reduction = Literal["mean", "sum", "none"]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Targets:
     """Targets of N rows; see `fastsoftmax._kernels.loss` for the mathematics.
 
@@ -41,6 +42,14 @@ class Targets:
             return self.peak * self.probabilities + self.floor
         one_hot = np.eye(n_classes, dtype=self.peak.dtype)[self.labels]
         return self.peak * one_hot + self.floor if self.soft else one_hot
+
+    def curvatures(self, n_rows: int) -> Targets:
+        """Return the row scales s·T of the Hessian as the weight of rows; without labels."""
+        weight = self.weight
+        if self.soft:
+            sums = self.peak[self.labels] if self.labels is not None else self.probabilities @ self.peak
+            weight = self.scales(n_rows) * (sums + self.floor.sum())
+        return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
 
 
 def make_targets(

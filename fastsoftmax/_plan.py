@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._kernels.dense import DEPTH
-from fastsoftmax._kernels.emit import VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.loss import N_STATISTICS
 
 _MIB = 1 << 20
@@ -30,14 +30,19 @@ _SLAB_BYTES = 32 * _MIB
 _MIN_SLOTS, _MAX_SLOTS = 16, 64
 _MAX_SLAB_BYTES = 192 * _MIB
 _SCRATCH_BYTES = 256 * _MIB
+# A sparse problem's slabs are as large as W; 
+_SPARSE_SLAB_BYTES = 128 * _MIB
+_MIN_SPARSE_SLOTS = 4
+_SPARSE_TILES = 4
 # Below this many multiply-adds waking the other threads costs more than it saves.
 _SERIAL_WORK = 400_000
 
 
 class Plan(NamedTuple):
-    """Sizes in elements of the compute dtype; see `fastsoftmax._kernels.dense` for the layout."""
+    """Sizes in elements of the compute dtype; the kernels' block functions know the layouts."""
 
     tile: int
+    panel: int  # features of a class that lie together in a slab
     block_rows: int
     padded_features: int
     n_slots: int
@@ -58,26 +63,48 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     rows = max(rows // tile * tile, tile)
     line = 64 // size
     slab = _round_up(n_classes * (padded + 1), line)
-    slots = min(max(_SLAB_BYTES // (slab * size), _MIN_SLOTS), _MAX_SLOTS)
-    slots = 1 << (slots.bit_length() - 1)
+    slots = _power_of_two(_SLAB_BYTES // (slab * size), _MIN_SLOTS, _MAX_SLOTS)
     if slots * slab * size > _MAX_SLAB_BYTES:
         slots = _MIN_SLOTS // 2
     scratch = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
-    return Plan(tile, rows, padded, slots, slab, _round_up(scratch, line))
+    return Plan(tile, tile, rows, padded, slots, slab, _round_up(scratch, line))
 
 
-def work(plan: Plan, n_rows: int) -> int:
+def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
+    """Cut a CSR problem up; ``n_logits`` counts the columns of Wᵀ, and of a direction beside it."""
+    size = np.dtype(dtype).itemsize
+    lanes = VECTOR_BYTES // size
+    tile, line = lanes * WIDTH, 64 // size
+    slab = _round_up(n_classes * (n_features + 1), line)
+    slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _MIN_SPARSE_SLOTS, _MIN_SLOTS)
+    padded = _round_up(n_logits, lanes)
+    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile
+    rows = _SPARSE_TILES * tile
+    return Plan(tile, 1, rows, n_features, slots, slab, _round_up(scratch, line))
+
+
+def dense_work(plan: Plan, n_rows: int) -> int:
     """Cost of an evaluation, in multiply-adds: those of the products, of reading and of a row."""
     return n_rows * (plan.slab_size + 10 * plan.padded_features + 300)
 
 
-def n_workers(plan: Plan, n_rows: int, dtype: npt.DTypeLike, threads: int) -> int:
+def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
+    """The same for a sparse problem; a nonzero's products wait for memory."""
+    return n_nonzeros * (n_classes + 30) + n_rows * (20 * n_classes + 300)
+
+
+def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int) -> int:
     """Threads worth using: no more than slots with work, nor than scratch memory allows."""
     blocks = -(-n_rows // plan.block_rows)
-    if work(plan, n_rows) < _SERIAL_WORK:
+    if work < _SERIAL_WORK:
         return 1
     affordable = max(_SCRATCH_BYTES // (plan.scratch_size * np.dtype(dtype).itemsize), 2)
     return max(min(threads, blocks, plan.n_slots, affordable), 1)
+
+
+def _power_of_two(n: int, low: int, high: int) -> int:
+    """The largest power of two not above ``n``, within [low, high]."""
+    return 1 << (min(max(n, low), high).bit_length() - 1)
 
 
 def _round_up(n: int, multiple: int) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._csr import CSR, as_csr, is_sparse
+
 Array = npt.NDArray[Any]
 
 _WIDE_INTEGERS = ("i4", "i8", "u4", "u8")
@@ -28,10 +30,8 @@ def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
 
 def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
     """``value`` as an array of ``ndim`` dimensions, without a copy where it already is one."""
-    if hasattr(value, "tocsr"):
-        raise TypeError(
-            f"{name}: sparse matrices are not supported here, got {type(value).__name__}"
-        )
+    if is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         value = np.from_dlpack(value)
     try:
@@ -43,13 +43,14 @@ def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
     return array
 
 
-def as_features(X: Any, *, empty: bool = False) -> Array:
+def as_features(X: Any, *, empty: bool = False) -> Array | CSR:
     """X (N, D) of a dtype that can be computed with; D, and unless ``empty`` N, at least 1."""
-    array = as_array(X, "X", 2, "(n_samples, n_features)")
+    array: Any = as_csr(X, "X") if is_sparse(X) else as_array(X, "X", 2, "(n_samples, n_features)")
     compute_dtype(array.dtype, "X")
     if array.shape[1] == 0 or (len(array) == 0 and not empty):
         raise ValueError(f"X: expected at least one row and one feature, got shape {array.shape}")
-    return array
+    checked: Array | CSR = array
+    return checked
 
 
 def as_weights(W: Any, n_features: int, dtype: npt.DTypeLike) -> Array:

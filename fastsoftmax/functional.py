@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._backend import accumulator
+from fastsoftmax._backend import GRADIENT, LOSS, accumulator
+from fastsoftmax._csr import CSR
 from fastsoftmax._options import Reduction, Targets, make_targets
 from fastsoftmax.reference import LinearGrad
 
@@ -174,7 +175,8 @@ def _run_linear(
     W = _validate.as_weights(W, X.shape[1], dtype)
     bias = _validate.as_bias(bias, len(W), dtype)
     targets = make_targets(y, len(X), len(W), dtype, **options)
-    sums = accumulator(W, bias, gradient=gradient)
+    mode = GRADIENT if gradient else LOSS
+    sums = accumulator(W, bias, mode=mode, sparse=isinstance(X, CSR))
     losses = np.zeros(len(X)) if by_row and not gradient else None
     dX = np.empty(X.shape, dtype) if by_row and gradient else None
     sums.add(X, targets, losses, dX)

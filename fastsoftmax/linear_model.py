@@ -29,6 +29,9 @@ Array = npt.NDArray[Any]
 
 __all__ = ["SoftmaxRegression"]
 
+# What fit and predict accept; other sparse formats are converted, as scikit-learn does.
+_FEATURES = {"dtype": (np.float64, np.float32), "accept_sparse": "csr"}
+
 
 class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     r"""Multinomial logistic regression on the fused kernel.
@@ -127,7 +130,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> SoftmaxRegression:
         l2, tol = _validate.as_strength(self.l2), _validate.as_strength(self.tol, "tol")
         max_iter = _validate.as_count(self.max_iter, "max_iter", at_least=1)
-        X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        X, y = validate_data(self, X, y, **_FEATURES)
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
@@ -179,9 +182,14 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.intercept_ = (np.zeros(len(W)) if b is None else b).astype(objective.dtype)
         self.n_iter_ = solution.n_iter
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def _logits(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        X = validate_data(self, X, reset=False, **_FEATURES)
         logits: Array = X @ self.coef_.T + self.intercept_
         return logits
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._backend import accumulator
-from fastsoftmax._options import make_targets
+from fastsoftmax._backend import DIAGONAL, GRADIENT, LOSS, PRODUCT, accumulator
+from fastsoftmax._csr import CSR
+from fastsoftmax._options import Targets, make_targets
 
 Array = npt.NDArray[Any]
 
@@ -130,7 +132,10 @@ class SoftmaxObjective:
 
     def unpack(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
         """Split a flat vector into views (W, b); b is None without an intercept."""
-        w = _validate.as_vector(w, self.size)
+        return self._split(w, "w")
+
+    def _split(self, w: npt.ArrayLike, name: str) -> tuple[Array, Array | None]:
+        w = _validate.as_vector(w, self.size, name)
         n = self.n_classes * self.n_features
         W = w[:n].reshape(self.n_classes, self.n_features)
         return W, w[n:] if self.fit_intercept else None
@@ -142,25 +147,65 @@ class SoftmaxObjective:
 
     def value(self, w: npt.ArrayLike) -> float:
         """J at ``w``, without the gradient's cost."""
-        W, b = self._cast(*self.unpack(w))
-        sums = accumulator(W, b, gradient=False)
-        sums.add(self._X, self._targets)
-        return sums.loss(self._targets.total, self.l2)
+        sums = self._sum(*self._cast(w), mode=LOSS)
+        return float(sums.loss(self._targets.total, self.l2))
 
-    def _cast(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
-        """W and b in the compute dtype, as kernels want them."""
+    def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Array:
+        r"""Product of the Hessian at ``w`` with the direction ``v``, in one pass over X.
+
+        .. math:: \frac{1}{\sum_i s_i} \sum_i s_i T_i (p_i ∘ (u_i - ⟨p_i, u_i⟩)) x_i^T + 2λV,
+                  \quad u_i = V x_i + c
+
+        where T is the sum of the row's targets, 1 for plain labels. Float64, of shape (size,).
+        """
+        W, b = self._cast(w)
+        V, c = self._cast(v, "v")
+        _, weight, bias = self._finish(self._sum(W, b, mode=PRODUCT, direction=(V, c)))
+        product = _flatten(weight, bias)
+        product[: V.size] += 2 * self.l2 * np.asarray(v, np.float64)[: V.size]
+        return product
+
+    def hess_diag(self, w: npt.ArrayLike) -> Array:
+        r"""Diagonal of the Hessian at ``w``, in one pass over X; float64, of shape (size,).
+
+        .. math:: H_{kd,kd} = \frac{1}{\sum_i s_i} \sum_i s_i T_i p_{ik} (1 - p_{ik}) x_{id}^2 + 2λ
+        """
+        W, b = self._cast(w)
+        _, weight, bias = self._finish(self._sum(W, b, mode=DIAGONAL))
+        diagonal = _flatten(weight, bias)
+        diagonal[: W.size] += 2 * self.l2
+        return diagonal
+
+    def _cast(self, w: npt.ArrayLike, name: str = "w") -> tuple[Array, Array | None]:
+        """W and b of a flat vector in the compute dtype, as kernels want them."""
+        return self._as_computed(*self._split(w, name))
+
+    def _as_computed(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
         W = _validate.as_weights(W, self.n_features, self.dtype)
         return W, _validate.as_bias(b, self.n_classes, self.dtype)
+
+    def _sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
+        """Sums over all rows, ``center`` subtracted from them; see `accumulator`."""
+        mode, X = how.get("mode", GRADIENT), self._X
+        sums = accumulator(W, b, center, sparse=isinstance(X, CSR), **how)
+        if mode == DIAGONAL and isinstance(X, CSR):
+            X = X.canonical()  # entries that add up must do so before they are squared
+        sums.add(X, self._curvatures if mode >= PRODUCT else self._targets)
+        return sums
+
+    @functools.cached_property
+    def _curvatures(self) -> Targets:
+        return self._targets.curvatures(len(self._X))
+
+    def _finish(self, sums: Any, l2: float = 0.0) -> tuple[float, Array, Array | None]:
+        loss, weight, bias = sums.finish(self._targets.total, l2)
+        return loss, weight, bias if self.fit_intercept else None
 
     def _evaluate(
         self, W: Array, b: Array | None, center: Array | None = None
     ) -> tuple[float, Array, Array | None]:
         """J, ∇_W and ∇_b in the compute dtype, with ``center`` subtracted from the rows of X."""
-        W, b = self._cast(W, b)
-        sums = accumulator(W, b, center)
-        sums.add(self._X, self._targets)
-        loss, weight_grad, bias_grad = sums.finish(self._targets.total, self.l2)
-        return loss, weight_grad, None if b is None else bias_grad
+        return self._finish(self._sum(*self._as_computed(W, b), center), self.l2)
 
 
 class StandardizedObjective:
@@ -170,16 +215,21 @@ class StandardizedObjective:
     the same function: the penalty stays on W, so the optimum does not move, only the conditioning
     changes. The kernel subtracts μ while it packs X, since :math:`Wx + (c - Wμ)` cancels in
     float32 where |μ| is much larger than σ. Without an intercept μ = 0 and σ is the root mean
-    square, as a shift could not be taken back.
+    square, as a shift could not be taken back; for sparse X likewise, as a shift would fill it.
     """
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         self.objective = objective
-        mean, variance = column_moments(objective._X, objective._targets.weight)
-        if not objective.fit_intercept:
-            variance, mean = variance + mean**2, np.zeros_like(mean)
+        X, weight = objective._X, objective._targets.weight
+        self.centred = objective.fit_intercept and not isinstance(X, CSR)
+        if isinstance(X, CSR):
+            mean, variance = np.zeros(objective.n_features), sparse_mean_squares(X, weight)
+        else:
+            mean, variance = column_moments(X, weight)
+            if not objective.fit_intercept:
+                variance, mean = variance + mean**2, np.zeros_like(mean)
         scale = np.sqrt(variance)
-        noise = 16 * np.finfo(np.float64).eps * np.sqrt(len(objective._X)) * np.abs(mean)
+        noise = 16 * np.finfo(np.float64).eps * np.sqrt(len(X)) * np.abs(mean)
         self.scale = np.where(scale > noise, scale, 1.0)
         # Rounded first, so that what the kernel subtracts is what the algebra here uses.
         self.mean = mean.astype(objective.dtype).astype(np.float64)
@@ -188,7 +238,8 @@ class StandardizedObjective:
     def __call__(self, v: Array) -> tuple[float, Array]:
         """J and its gradient in V and c."""
         V, c = self.objective.unpack(v)
-        loss, weight, bias = self.objective._evaluate(V / self.scale, c, self.mean)
+        center = self.mean if self.centred else None
+        loss, weight, bias = self.objective._evaluate(V / self.scale, c, center)
         return loss, _flatten(weight / self.scale, bias)
 
     def original(self, v: Array) -> tuple[Array, Array | None]:
@@ -231,6 +282,19 @@ def column_moments(X: Array, weight: Array | None) -> tuple[Array, Array]:
         mean += shift * (amount / total)
         squares += w @ np.square(rows, out=rows) + shift**2 * (amount * (total - amount) / total)
     return mean, squares / total
+
+
+def sparse_mean_squares(X: CSR, weight: Array | None) -> Array:
+    """Weighted mean of the squares of the columns of a CSR matrix, zeros included."""
+    total, squares = 0.0, np.zeros(X.shape[1])
+    for start in range(0, len(X), 1 << 16):
+        indptr = X.indptr[start : start + (1 << 16) + 1]
+        nonzeros = slice(indptr[0], indptr[-1])
+        w = np.ones(len(indptr) - 1) if weight is None else weight[start : start + len(indptr) - 1]
+        terms = np.square(X.data[nonzeros], dtype=np.float64) * np.repeat(w, np.diff(indptr))
+        squares += np.bincount(X.indices[nonzeros], terms, X.shape[1])
+        total += float(w.sum())
+    return squares / total
 
 
 def _flatten(weight: Array, bias: Array | None) -> Array:

@@ -193,7 +193,9 @@ def linear_cross_entropy_value_and_grad(
         )
 
 
-def _as_computed(x: Any) -> Array:
+def _as_computed(x: Any) -> Any:
+    if hasattr(x, "tocsr"):
+        return x.astype(_as_computed(x.data[:0]).dtype)
     x = np.asarray(x)
     return np.asarray(x, np.float32 if np.result_type(x, np.float32) == np.float32 else np.float64)
 
@@ -201,7 +203,8 @@ def _as_computed(x: Any) -> Array:
 def linear_logits(X: Any, W: Array, bias: Any) -> Array:
     """Z = X Wᵀ + b in the dtype of W."""
     with np.errstate(invalid="ignore", over="ignore"):
-        Z: Array = np.asarray(X, W.dtype) @ W.T
+        X = X.astype(W.dtype) if hasattr(X, "tocsr") else np.asarray(X, W.dtype)
+        Z: Array = X @ W.T
         return Z if bias is None else Z + np.asarray(bias, W.dtype)
 
 

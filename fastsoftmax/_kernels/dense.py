@@ -1,10 +1,10 @@
-"""The block kernel for dense features: loss and gradient of a block of rows in one pass.
+"""The block kernel for dense features: a block of rows, in one pass.
 
 A block is packed once (strides, centring and ragged edges end there) and then only tiles are
 touched:
 
     forward    Zᵀ[k, rows] = b[k] + Σ_d W[k, d]·Xᵀ[d, rows]      per tile of rows
-    softmax    Zᵀ becomes s·(P - Y)ᵀ                             per tile of rows
+    softmax    Zᵀ becomes s·(P - Y)ᵀ, or what `mode` asks for    per tile of rows
     backward   G[k, d…] += Σ_rows P[k, row]·X[row, d…]           per panel of features
 
 Both products are the same micro-kernel, `contract`.
@@ -18,7 +18,8 @@ import numpy as np
 
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
+from fastsoftmax._kernels.loss import N_STATISTICS, curvature_tile, loss_tile, tile_rows
+from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.simd import (
     advance,
     as_pointer,
@@ -32,6 +33,7 @@ from fastsoftmax._kernels.tiles import (
     contract,
     load_rows,
     load_rows_within,
+    square_rows,
     store_rows,
     subtract_from_rows,
     transpose,
@@ -55,11 +57,12 @@ class Problem(NamedTuple):
     first_block: int  # number of this data's first block, where it continues earlier data
     n_features: int
     n_classes: int
+    n_logits: int  # rows of W: K, and K more of a direction V behind them for PRODUCT
     block_rows: int
-    W: int  # (K, D), C order
-    bias: int  # (K,)
+    W: int  # (n_logits, D), C order
+    bias: int  # (n_logits,)
     center: int  # (D,) padded to whole vectors
-    gradient: bool  # whether more than the loss is wanted
+    mode: int  # see `fastsoftmax._kernels.modes`
     input_grad: (
         int  # (N, D), C order, written where asked for; W then has a tile of zeros behind it
     )
@@ -83,7 +86,7 @@ def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
             if not problem.by_row:
                 height, width = width, height
             source = advance(x, (first + r) * row + d * column)
-            if problem.n_classes <= HEIGHT:
+            if problem.n_logits <= HEIGHT:
                 for i in range(lanes):
                     prefetch(advance(source, (2 * tile + i) * step))
             if height >= lanes and width >= lanes:
@@ -95,6 +98,8 @@ def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
             vectors = subtract_from_rows(vectors, load(advance(center, d)))
             store_rows(advance(x_t, (d - start) * tile + r), tile, transpose(vectors))
             if keep:
+                if problem.mode == DIAGONAL:
+                    vectors = square_rows(vectors)
                 panel = (d // tile) * problem.block_rows * tile + d % tile
                 store_rows(advance(packed, panel + r * tile), tile, vectors)
 
@@ -106,12 +111,12 @@ def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
     Returns ``ahead``, moved on by what has been prefetched.
     """
     tile = tile_rows(z)
-    n_features, n_classes = problem.n_features, problem.n_classes
+    n_features, n_logits = problem.n_features, problem.n_logits
     W, bias = as_pointer(problem.W, like), as_pointer(problem.bias, like)
-    panels = (n_classes + HEIGHT - 1) // HEIGHT
+    panels = (n_logits + HEIGHT - 1) // HEIGHT
     for panel in range(panels):
-        k = panel * n_classes // panels
-        height = (panel + 1) * n_classes // panels - k
+        k = panel * n_logits // panels
+        height = (panel + 1) * n_logits // panels - k
         logits = advance(z, k * tile)
         before, before_row = (advance(bias, k), 0) if start == 0 else (logits, tile)
         contract(
@@ -195,7 +200,7 @@ def prefetch_pace(problem, ahead, end):
     than that the products are too short to hide it, and reading asks for what comes two tiles
     later instead (at (1M, 20, 3) 13.6 ms on one core came down to 10.8; at K = 10 it would cost).
     """
-    return 0 if ahead >= end or problem.n_classes <= HEIGHT else 64
+    return 0 if ahead >= end or problem.n_logits <= HEIGHT else 64
 
 
 @helper
@@ -205,14 +210,13 @@ def needs_copy(problem, block, lanes):
     It reads whole vectors, past the end of a row: rows of the data must follow. From some classes
     on a copy in panels pays even so, as rows a power of two apart evict each other from L1.
     """
-    if not problem.plain or problem.n_classes > COPY_ABOVE_CLASSES:
+    if not problem.plain or problem.mode == DIAGONAL or problem.n_classes > COPY_ABOVE_CLASSES:
         return True
     rows_after = problem.n_rows - (block + 1) * problem.block_rows
     return rows_after * problem.stride < lanes
 
 
-@helper
-def accumulate_block(problem, terms, block, next_block, gradient, scratch):
+def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
     """Add a block's gradient to ``gradient`` (panels of K rows, then K bias sums); its loss."""
     p, g = pointer(scratch), pointer(gradient)
     x = as_pointer(problem.address, problem.source)
@@ -221,15 +225,16 @@ def accumulate_block(problem, terms, block, next_block, gradient, scratch):
     padded = (n_features + tile - 1) // tile * tile
     first = block * problem.block_rows
     rows = min(problem.block_rows, problem.n_rows - first)
-    copy = problem.gradient and needs_copy(problem, block, lanes)
-    packed = advance(p, n_classes * problem.block_rows)
+    copy = problem.mode != LOSS and needs_copy(problem, block, lanes)
+    # A tile's logits in a direction lie behind its own, where the next tile's will: t is the last's.
+    t = advance(p, n_classes * problem.block_rows)
+    packed = advance(t, n_classes * tile)
     x_t = advance(packed, padded * problem.block_rows)
     statistics = advance(x_t, DEPTH * tile)
-    t = advance(statistics, N_STATISTICS * tile)
     row_bytes = problem.stride * problem.source.itemsize
-    ahead = problem.address + next_block * problem.block_rows * row_bytes
+    ahead = problem.address + following * problem.block_rows * row_bytes
     end = ahead
-    if problem.by_row and next_block * problem.block_rows < problem.n_rows:
+    if problem.by_row and following * problem.block_rows < problem.n_rows:
         end += problem.block_rows * row_bytes
     loss = 0.0
     for r in range(0, rows, tile):
@@ -241,20 +246,29 @@ def accumulate_block(problem, terms, block, next_block, gradient, scratch):
             read_tile(problem, x, first + r, n, start, stop, x_t, kept, copy, scratch)
             pace = prefetch_pace(problem, ahead, end)
             ahead = forward_tile(problem, start, stop, x_t, z, scratch, ahead, pace)
-        loss += loss_tile(
-            terms, first + r, n, n_classes, z, t, scratch, statistics, problem.gradient
-        )
-        if problem.gradient:
+        loss += transform_tile(problem, terms, first + r, n, z, t, scratch, statistics)
+        if problem.mode != LOSS:
             add_row_sums(z, n_classes, advance(g, n_classes * padded))
         if problem.input_grad != 0:
             write_input_grad(problem, first + r, n, z, scratch, x_t)
     if copy:
         backward_block(problem, rows, p, packed, tile, tile * problem.block_rows, g, ahead, end)
-    elif problem.gradient:
+    elif problem.mode != LOSS:
         in_place = as_pointer(problem.address, scratch)
         in_place = advance(in_place, first * problem.stride)
         backward_block(problem, rows, p, in_place, problem.stride, tile, g, ahead, end)
     return loss
+
+
+@helper
+def transform_tile(problem, terms, first, rows, z, t, like, statistics):
+    """Turn logits into what the backward product takes, by ``problem.mode``; return their loss."""
+    n_classes = problem.n_classes
+    if problem.mode <= GRADIENT:
+        gradient = problem.mode == GRADIENT
+        return loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient)
+    curvature_tile(terms, first, rows, n_classes, z, like, statistics, problem.mode == PRODUCT)
+    return 0.0
 
 
 @helper

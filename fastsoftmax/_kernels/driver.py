@@ -9,32 +9,74 @@ from __future__ import annotations
 
 import numpy as np
 from numba import prange
+from numba.extending import overload
 
 from fastsoftmax._kernels.columns import run_task
-from fastsoftmax._kernels.dense import accumulate_block
-from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.dense import accumulate_dense_block
+from fastsoftmax._kernels.jit import OPTIONS, helper, kernel
 from fastsoftmax._kernels.logits import (
     TRANSPOSED_VECTORS,
     Rows,
     loss_of_chunk,
     softmax_rows,
 )
-from fastsoftmax._kernels.simd import fetch_add, lane_count, pointer
+from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.simd import as_int64_pointer, fetch_add, lane_count, pointer
+from fastsoftmax._kernels.sparse import SparseProblem, accumulate_sparse_block
+
+# Features whose sums are added up at a time: a multiple of every dense panel, and whole cache lines
+# of the gradient.
+FINISHED_FEATURES = 64
+
+
+def next_block(problem, slot, n_slots, after):
+    """Return the block that follows block ``after`` (-1: the first one) in a slot."""
+    raise NotImplementedError
+
+
+def accumulate_block(problem, terms, block, following, gradient, scratch):
+    """Add a block of rows to a slab; return its loss."""
+    raise NotImplementedError
+
+
+@overload(next_block, jit_options=OPTIONS)
+def _next_block(problem, slot, n_slots, after):
+    if problem.instance_class is SparseProblem:
+        return next_sparse_block
+    return next_dense_block
+
+
+@overload(accumulate_block, jit_options=OPTIONS)
+def _accumulate_block(problem, terms, block, following, gradient, scratch):
+    if problem.instance_class is SparseProblem:
+        return accumulate_sparse_block
+    return accumulate_dense_block
+
+
+def next_dense_block(problem, slot, n_slots, after):
+    return (slot - problem.first_block) % n_slots if after < 0 else after + n_slots
+
+
+def next_sparse_block(problem, slot, n_slots, after):
+    owners, block = as_int64_pointer(problem.slots), after + 1
+    while block * problem.block_rows < problem.n_rows and owners[block] != slot:
+        block += 1
+    return block
 
 
 @helper
 def run_slot(problem, terms, slot, slabs, losses, scratch):
-    """Add this data's blocks slot, slot + S, slot + 2S, ... to the slot's own slab, in order."""
+    """Add this data's blocks of a slot to the slot's own slab, in order."""
     n_slots = len(slabs)
-    n_blocks = (problem.n_rows + problem.block_rows - 1) // problem.block_rows
-    for block in range((slot - problem.first_block) % n_slots, n_blocks, n_slots):
-        if problem.first_block + block == slot:
-            if problem.gradient:
+    block = next_block(problem, slot, n_slots, -1)
+    while block * problem.block_rows < problem.n_rows:
+        if problem.first_block + block == slot:  # the first blocks go to the slots in turn
+            if problem.mode != LOSS:
                 slabs[slot, :] = 0
             losses[slot] = 0
-        losses[slot] += accumulate_block(
-            problem, terms, block, block + n_slots, slabs[slot], scratch
-        )
+        following = next_block(problem, slot, n_slots, block)
+        losses[slot] += accumulate_block(problem, terms, block, following, slabs[slot], scratch)
+        block = following
 
 
 @helper
@@ -68,16 +110,22 @@ def add_slots(slabs, start, stop):
 
 
 @helper
-def finish_class(slabs, tile, k, denominator, twice_l2, W, gradient):
-    """gradient[k, :] = Σ_slots slab[k, :] / denominator + 2·l2·W[k, :], out of the panels."""
+def finish_panels(slabs, panel, step, W, denominator, twice_l2, gradient):
+    """gradient[:, d] = Σ_slots slab / denominator + 2·l2·W[:, d] of the step's features d.
+
+    A panel of a slab holds ``panel`` features of class 0, then of class 1, and so on.
+    """
     n_classes, n_features = W.shape
-    for d in range(0, n_features, tile):
-        width = min(tile, n_features - d)
-        start = d * n_classes + k * tile
-        add_slots(slabs, start, start + width)
-        for i in range(width):
-            total = slabs[0, start + i] / denominator
-            gradient[k, d + i] = total + twice_l2 * W[k, d + i]
+    first = step * FINISHED_FEATURES
+    stop = min(first + FINISHED_FEATURES, n_features)
+    panels = (stop - first + panel - 1) // panel
+    add_slots(slabs, first * n_classes, (first + panels * panel) * n_classes)
+    for d in range(first, stop, panel):
+        for k in range(n_classes):
+            start = d * n_classes + k * panel
+            for i in range(min(panel, stop - d)):
+                total = slabs[0, start + i] / denominator
+                gradient[k, d + i] = total + twice_l2 * W[k, d + i]
 
 
 @helper
@@ -88,16 +136,16 @@ def finish_bias(slabs, start, denominator, bias_gradient):
 
 
 @kernel(parallel=True)
-def finish_parallel(slabs, tile, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
-    for k in prange(len(W)):
-        finish_class(slabs, tile, k, denominator, twice_l2, W, gradient)
+def finish_parallel(slabs, panel, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
+    for step in prange((W.shape[1] + FINISHED_FEATURES - 1) // FINISHED_FEATURES):
+        finish_panels(slabs, panel, step, W, denominator, twice_l2, gradient)
     finish_bias(slabs, bias_start, denominator, bias_gradient)
 
 
 @kernel
-def finish_serial(slabs, tile, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
-    for k in range(len(W)):
-        finish_class(slabs, tile, k, denominator, twice_l2, W, gradient)
+def finish_serial(slabs, panel, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
+    for step in range((W.shape[1] + FINISHED_FEATURES - 1) // FINISHED_FEATURES):
+        finish_panels(slabs, panel, step, W, denominator, twice_l2, gradient)
     finish_bias(slabs, bias_start, denominator, bias_gradient)
 
 

@@ -7,15 +7,9 @@ import math
 from numba import types
 from numba.extending import overload
 
+from fastsoftmax._kernels.exponent import horner, split_exponent, times_power_of_two
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.simd import (
-    fma,
-    horner,
-    select,
-    splat,
-    split_exponent,
-    times_power_of_two,
-)
+from fastsoftmax._kernels.simd import fma, select, splat
 
 LOG2_E = 1.4426950408889634
 # Adding and subtracting 1.5·2^(mantissa bits) rounds to the nearest integer.

@@ -23,10 +23,13 @@ from fastsoftmax._kernels.elementary import log
 from fastsoftmax._kernels.emit import WIDTH
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.rows import (
+    dot_over,
     exp_over,
     maximum_over,
+    scale_deviation_over,
     scale_less_target_over,
     scale_over,
+    scale_variance_over,
     target_over,
 )
 from fastsoftmax._kernels.simd import (
@@ -74,18 +77,26 @@ def gather_rows(terms, first, rows, z, like, statistics):
     """Row scales and, for plain labels, gaps m - z_y; nothing in the rows past ``rows``."""
     tile = tile_rows(z)
     maxima, gap = statistics, advance(statistics, 2 * tile)
-    weight, total = advance(statistics, 3 * tile), advance(statistics, 4 * tile)
-    labels, weights = as_int64_pointer(terms.labels), as_pointer(terms.weight, like)
-    for r in range(rows):
-        weight[r] = weights[first + r] if terms.weight != 0 else 1.0
-        if not terms.soft:
+    total = advance(statistics, 4 * tile)
+    labels = as_int64_pointer(terms.labels)
+    gather_weights(terms, first, rows, advance(statistics, 3 * tile), like)
+    if not terms.soft:
+        for r in range(rows):
             gap[r] = maxima[r] - z[labels[first + r] * tile + r]
             total[r] = 1.0
-    for r in range(rows, tile):
-        weight[r] = 0.0
-        if not terms.soft:
+        for r in range(rows, tile):
             gap[r] = 0.0
             total[r] = 0.0
+
+
+@helper
+def gather_weights(terms, first, rows, weight, like):
+    """Row scales of a tile; 0 in the rows past ``rows``."""
+    weights = as_pointer(terms.weight, like)
+    for r in range(rows):
+        weight[r] = weights[first + r] if terms.weight != 0 else 1.0
+    for r in range(rows, tile_rows(weight)):
+        weight[r] = 0.0
 
 
 @helper
@@ -178,3 +189,22 @@ def subtract_targets(terms, first, rows, n_classes, z, t, statistics):
         labels = as_int64_pointer(terms.labels)
         for r in range(rows):
             z[labels[first + r] * tile + r] -= weights[r]
+
+
+@helper
+def curvature_tile(terms, first, rows, n_classes, z, like, statistics, product):
+    """Z becomes s·T·p∘(u - ⟨p, u⟩), with the logits u of a direction behind z; or s·T·p∘(1 - p)."""
+    lanes, tile = lane_count(z), tile_rows(z)
+    gather_weights(terms, first, rows, statistics, like)
+    for v in range(0, tile, lanes):
+        column = advance(z, v)
+        weight = load(advance(statistics, v))
+        one = splat(1.0, weight)
+        m = maximum_over(column, n_classes, tile)
+        factor = one / exp_over(column, n_classes, tile, m, column, tile, z, 0)
+        if product:
+            u = advance(column, n_classes * tile)
+            mean = dot_over(column, u, n_classes, tile) * factor
+            scale_deviation_over(column, u, n_classes, tile, factor, mean, weight)
+        else:
+            scale_variance_over(column, n_classes, tile, factor, weight)

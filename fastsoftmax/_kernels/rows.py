@@ -98,6 +98,41 @@ def scale_less_target_over(q, t, n, step, factor, weight):
 
 
 @helper
+def dot_over(q, u, n, step):
+    """Σ_i q[i]·u[i]."""
+    total = splat(0.0, load(q))
+    for first in range(0, n, CHAIN):
+        part = splat(0.0, total)
+        for i in range(first, min(first + CHAIN, n)):
+            part = fma(load(advance(q, i * step)), load(advance(u, i * step)), part)
+        total = total + part
+    return total
+
+
+@helper
+def scale_deviation_over(q, u, n, step, factor, mean, weight):
+    """q[i] = weight·p·(u[i] - mean), p = factor·q[i]; 0 where the weight is 0."""
+    zero = splat(0.0, factor)
+    nothing = weight == zero
+    scale = weight * factor
+    for i in range(n):
+        p = advance(q, i * step)
+        value = load(p) * scale * (load(advance(u, i * step)) - mean)
+        store(p, select(nothing, zero, value))
+
+
+@helper
+def scale_variance_over(q, n, step, factor, weight):
+    """q[i] = weight·p·(1 - p), p = factor·q[i]; 0 where the weight is 0."""
+    zero, one = splat(0.0, factor), splat(1.0, factor)
+    nothing = weight == zero
+    for i in range(n):
+        p = advance(q, i * step)
+        probability = load(p) * factor
+        store(p, select(nothing, zero, weight * probability * (one - probability)))
+
+
+@helper
 def finite_shift(m):
     """What to subtract for a maximum of m: 0 where every term is -inf, so that sums come out 0."""
     lowest = splat(-math.inf, m)

@@ -102,6 +102,18 @@ def subtract_from_rows(typingctx, rows, v):
 
 
 @intrinsic
+def square_rows(typingctx, rows):
+    """Every vector of a UniTuple times itself."""
+    sig = rows(rows)
+
+    def codegen(context, builder, signature, args):
+        vectors = [builder.fmul(row, row) for row in cgutils.unpack_tuple(builder, args[0])]
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+@intrinsic
 def store_rows(typingctx, p, stride, vectors):
     """Write a UniTuple of vectors to rows ``stride`` elements apart."""
     sig = types.void(p, types.intp, vectors)

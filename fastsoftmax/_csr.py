@@ -1,0 +1,104 @@
+"""Sparse features in rows: three arrays, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class CSR:
+    """A checked CSR matrix: row i holds ``data[indptr[i]:indptr[i + 1]]`` at ``indices`` there.
+
+    ``indptr`` is a copy of our own; the other two belong to the caller, and may change: kernels
+    check each index again.
+    """
+
+    data: Array
+    indices: Array
+    indptr: Array
+    shape: tuple[int, int]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
+        return self.data.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def n_nonzeros(self) -> int:
+        """Entries stored."""
+        return int(self.indptr[-1] - self.indptr[0])
+
+    def matrix(self) -> Any:
+        """The same arrays as SciPy's matrix."""
+        from scipy.sparse import csr_array
+
+        return csr_array((self.data, self.indices, self.indptr), shape=self.shape)
+
+    def canonical(self) -> CSR:
+        """Return the matrix with one entry a column and row: itself, or a copy where some add up."""
+        matrix = self.matrix()
+        if matrix.has_canonical_format:
+            return self
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+        return dataclasses.replace(
+            self, data=matrix.data, indices=matrix.indices, indptr=matrix.indptr.astype(np.int64)
+        )
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether ``value`` is one of SciPy's sparse matrices or arrays, told without importing it."""
+    return hasattr(value, "tocsr") and hasattr(value, "shape")
+
+
+def as_csr(value: Any, name: str) -> CSR:
+    """Check a CSR matrix; nothing but row pointers and values in foreign byte order is copied."""
+    if getattr(value, "format", None) != "csr":
+        raise TypeError(
+            f"{name}: expected a dense array or a CSR matrix, got {type(value).__name__}; "
+            "convert it once with .tocsr()"
+        )
+    if len(value.shape) != 2:
+        raise ValueError(f"{name}: expected shape (n_samples, n_features), got {value.shape}")
+    n_rows, n_columns = (int(n) for n in value.shape)
+    indptr = np.array(value.indptr, np.int64)  # copied: kernels rely on it
+    data, indices = _native(value.data), _native(value.indices)
+    if indices.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
+        raise TypeError(f"{name}: expected int32 or int64 indices, got {indices.dtype}")
+    if indptr.shape != (n_rows + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise ValueError(
+            f"{name}: expected indptr of {n_rows + 1} ascending numbers from 0: the matrix is corrupt"
+        )
+    if indptr[-1] > min(len(indices), len(data)):
+        raise ValueError(
+            f"{name}: indptr ends at {indptr[-1]}, but there are {len(indices)} indices and "
+            f"{len(data)} values: the matrix is corrupt"
+        )
+    check_columns(indices[: indptr[-1]], n_columns, name)
+    return CSR(data, indices, indptr, (n_rows, n_columns))
+
+
+def check_columns(indices: Array, n_columns: int, name: str) -> None:
+    """Raise unless every column index is in [0, n_columns)."""
+    # Unsigned, a negative index is a huge one: one pass finds both.
+    largest = indices.view(f"u{indices.itemsize}").max(initial=0)
+    if len(indices) and largest >= n_columns:
+        raise ValueError(
+            f"{name}: expected column indices in [0, {n_columns}), got some from {indices.min()} "
+            f"to {indices.max()}: the matrix is corrupt"
+        )
+
+
+def _native(array: Array) -> Array:
+    """One after the other in memory, in native byte order."""
+    native = array.dtype.newbyteorder("=")
+    return np.require(array, native, ["C", "A"])

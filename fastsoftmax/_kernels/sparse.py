@@ -1,0 +1,160 @@
+"""The block kernel for sparse features in rows (CSR): the same pass as `dense`, by nonzeros.
+
+    forward    z_i[:] = b + Σ_j value_j · Wᵀ[column_j, :]     per row, classes along the lanes
+    loss       the same tile of logits as for dense features, transposed on the way
+    backward   G[column_j, :] += value_j · (p - y)_i[:]       per row
+
+W and the gradient are (D, K), so that a nonzero meets one or two cache lines of each. Only the part
+of a row that exists is touched (K is not padded): with rows of 32 instead of 20 classes the
+matrices of a vocabulary outgrow the cache earlier.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastsoftmax._kernels.dense import DEPTH, add_row_sums, transform_tile, write_input_grad
+from fastsoftmax._kernels.gather import PANEL, gather, scatter
+from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.loss import N_STATISTICS, tile_rows
+from fastsoftmax._kernels.modes import DIAGONAL, LOSS
+from fastsoftmax._kernels.simd import (
+    advance,
+    as_int64_pointer,
+    as_pointer,
+    lane_count,
+    pointer,
+)
+from fastsoftmax._kernels.tiles import load_rows, store_rows, transpose
+
+
+class SparseProblem(NamedTuple):
+    """What a kernel needs to know of CSR data, by address: one compile serves every array."""
+
+    indptr: int  # int64 (N + 1,), ours: checked, and no one else's to change
+    indices: int
+    index_type: np.ndarray  # (0,), of the indices' dtype
+    values: int
+    source: np.ndarray  # (0,), of the values' dtype
+    slots: int  # int64 (blocks,): the slot a block belongs to
+    wrong: int  # int64 (1,), set where a column index turns out to be beyond D
+    n_rows: int
+    first_block: int
+    n_features: int
+    n_classes: int
+    n_logits: int
+    block_rows: int
+    W_t: int  # (D, n_logits), C order
+    W: int  # (K, D), C order, a tile of zeros behind it; for input_grad only
+    bias: int  # (n_logits,) padded to whole vectors
+    mode: int
+    input_grad: int
+    denominator: float
+
+
+@kernel
+def assign_blocks(indptr, block_rows, loads, slots):
+    """Give each block to the slot with the fewest nonzeros (and rows) so far, ``loads``.
+
+    In order of the blocks, so that pieces of the data are assigned as the whole would be. The first
+    blocks go to the slots in turn.
+    """
+    n_rows = len(indptr) - 1
+    for block in range(len(slots)):
+        first = block * block_rows
+        stop = min(first + block_rows, n_rows)
+        slot = np.argmin(loads)
+        loads[slot] += indptr[stop] - indptr[first] + stop - first
+        slots[block] = slot
+
+
+@helper
+def last_lanes(n, start, width, lanes):
+    """Lanes of the last of ``width`` vectors from ``start`` on that exist in a row of n."""
+    return min(n - start - (width - 1) * lanes, lanes)
+
+
+@helper
+def gather_row(problem, row, z):
+    """Logits of a row, ``z`` padded to whole vectors; returns whether an index was wrong."""
+    lanes, n_logits = lane_count(z), problem.n_logits
+    indptr = as_int64_pointer(problem.indptr)
+    bias, matrix = as_pointer(problem.bias, z), as_pointer(problem.W_t, z)
+    wrong = 0
+    for k in range(0, n_logits, PANEL * lanes):
+        width = min(PANEL, (n_logits - k + lanes - 1) // lanes)
+        before, total = advance(bias, k), advance(z, k)
+        # An empty row takes one step too, of no nonzeros.
+        for j in range(indptr[row], max(indptr[row + 1], indptr[row] + 1), DEPTH):
+            wrong |= gather(
+                width, last_lanes(n_logits, k, width, lanes),
+                min(indptr[row + 1] - j, DEPTH), problem.n_features,
+                advance(as_pointer(problem.indices, problem.index_type), j),
+                advance(as_pointer(problem.values, problem.source), j),
+                n_logits, advance(matrix, k),
+                before, total,
+            )  # fmt: skip
+            before = total
+    return wrong
+
+
+@helper
+def scatter_row(problem, row, r, gradient):
+    """Add a row's nonzeros times ``r`` to the gradient; returns whether an index was wrong."""
+    lanes, n_classes = lane_count(r), problem.n_classes
+    indptr = as_int64_pointer(problem.indptr)
+    wrong = 0
+    for k in range(0, n_classes, PANEL * lanes):
+        width = min(PANEL, (n_classes - k + lanes - 1) // lanes)
+        wrong |= scatter(
+            width, last_lanes(n_classes, k, width, lanes),
+            indptr[row + 1] - indptr[row], problem.n_features,
+            advance(as_pointer(problem.indices, problem.index_type), indptr[row]),
+            advance(as_pointer(problem.values, problem.source), indptr[row]),
+            n_classes, advance(gradient, k),
+            advance(r, k), problem.mode == DIAGONAL,
+        )  # fmt: skip
+    return wrong
+
+
+@helper
+def transpose_tile(source, source_row, rows, columns, target, target_row):
+    """target[c, r] = source[r, c], in whole vectors."""
+    lanes = lane_count(source)
+    for r in range(0, rows, lanes):
+        for c in range(0, columns, lanes):
+            vectors = load_rows(advance(source, r * source_row + c), source_row, source)
+            store_rows(advance(target, c * target_row + r), target_row, transpose(vectors))
+
+
+def accumulate_sparse_block(problem, terms, block, following, gradient, scratch):
+    """Add a block's gradient to ``gradient`` ((D, K), then K bias sums); return its loss."""
+    z, g = pointer(scratch), pointer(gradient)
+    lanes, tile = lane_count(z), tile_rows(z)
+    n_classes, n_logits = problem.n_classes, problem.n_logits
+    padded = (n_logits + lanes - 1) // lanes * lanes
+    t = advance(z, padded * tile)
+    by_row = advance(t, n_classes * tile)
+    statistics = advance(by_row, padded * tile)
+    dx = advance(statistics, N_STATISTICS * tile)
+    first = block * problem.block_rows
+    stop = min(first + problem.block_rows, problem.n_rows)
+    loss, wrong = 0.0, 0
+    for row in range(first, stop, tile):
+        rows = min(tile, stop - row)
+        for r in range(rows):
+            wrong |= gather_row(problem, row + r, advance(by_row, r * padded))
+        transpose_tile(by_row, padded, rows, n_logits, z, tile)
+        loss += transform_tile(problem, terms, row, rows, z, t, scratch, statistics)
+        if problem.mode != LOSS:
+            add_row_sums(z, n_classes, advance(g, n_classes * problem.n_features))
+            transpose_tile(z, tile, n_classes, rows, by_row, padded)
+            for r in range(rows):
+                wrong |= scatter_row(problem, row + r, advance(by_row, r * padded), g)
+        if problem.input_grad != 0:
+            write_input_grad(problem, row, rows, z, scratch, dx)
+    if wrong != 0:
+        as_int64_pointer(problem.wrong)[0] = 1
+    return loss
