@@ -76,13 +76,14 @@ def sparse_work(problem: Any) -> tuple[float, float]:
 
 
 def fastsoftmax_sparse(a: Arrays) -> Any:
-    from fastsoftmax import linear_cross_entropy_value_and_grad
+    from fastsoftmax import SoftmaxObjective
 
-    X = csr(a)
+    obj = SoftmaxObjective(csr(a), a["y"], n_classes=len(a["W"]), fit_intercept=False)
+    w = obj.pack(a["W"])
 
     def run() -> Any:
-        loss, grad = linear_cross_entropy_value_and_grad(X, a["W"], a["y"])
-        return loss, grad.weight
+        loss, gradient = obj(w)
+        return loss, obj.unpack(gradient)[0]
 
     return run
 

@@ -48,7 +48,9 @@ class Accumulator:
         if direction is not None:
             V, c = direction
             self.rows = np.concatenate([W, V])
-            self.row_biases = np.concatenate([self.bias, np.zeros_like(self.bias) if c is None else c])
+            self.row_biases = np.concatenate(
+                [self.bias, np.zeros_like(self.bias) if c is None else c]
+            )
         self.slabs = aligned(plan.n_slots, 1 if mode == LOSS else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
         self.blocks = 0
@@ -91,8 +93,7 @@ class Accumulator:
             return self.loss(total, l2), scalar(2 * l2) * self.W, np.zeros_like(self.bias)
         arguments = (
             self.slabs[:used],
-            self.plan.panel,
-            self.W.shape[0] * self.plan.padded_features,
+            (self.plan.panel, self.plan.padded_features, *self.plan.parts),
             scalar(total),
             scalar(2 * l2),
             self.W,
@@ -177,7 +178,8 @@ class SparseAccumulator(Accumulator):
         n_logits = n_classes * (1 if options.get("direction") is None else 2)
         plan = _plan.make_sparse_plan(n_features, n_classes, n_logits, W.dtype)
         super().__init__(plan, W, bias, **options)
-        self.transposed = np.ascontiguousarray(self.rows.T)
+        self.logit_parts = _plan.parts(n_logits, W.dtype)
+        self.transposed = _by_features(self.rows, *self.logit_parts)
         # Whole vectors of biases are read.
         self.row_biases = np.concatenate([self.row_biases, np.zeros(plan.tile, W.dtype)])
         self.loads = np.zeros(plan.n_slots, np.int64)
@@ -213,6 +215,10 @@ class SparseAccumulator(Accumulator):
             n_logits=len(self.rows),
             block_rows=self.plan.block_rows,
             W_t=address(self.transposed),
+            whole_logits=self.logit_parts[0],
+            other_logits=self.logit_parts[1],
+            whole_classes=self.plan.parts[0],
+            other_classes=self.plan.parts[1],
             W=address(W),
             bias=address(self.row_biases),
             mode=self.mode,
@@ -223,6 +229,18 @@ class SparseAccumulator(Accumulator):
         self._run(problem, targets, work, 0, row_losses)
         if wrong[0]:
             raise ValueError("X: column indices out of range: the matrix was changed meanwhile")
+
+
+def _by_features(rows: Array, whole: int, rest: int) -> Array:
+    """Lay the rows of W out for the sparse kernel: (D, whole), then (D, rest), zeros to fill up."""
+    n_features = rows.shape[1]
+    flat: Array = aligned(1, (whole + rest) * n_features, rows.dtype)[0]
+    for first, size in ((0, whole), (whole, rest)):
+        block = flat[first * n_features : (first + size) * n_features].reshape(n_features, size)
+        part = rows[first : first + size]
+        block[:, : len(part)] = part.T
+        block[:, len(part) :] = 0
+    return flat
 
 
 def _readable(X: Array, dtype: np.dtype[Any]) -> bool:

@@ -38,13 +38,13 @@ class CSR:
         return int(self.indptr[-1] - self.indptr[0])
 
     def matrix(self) -> Any:
-        """The same arrays as SciPy's matrix."""
+        """View the same arrays as SciPy's matrix."""
         from scipy.sparse import csr_array
 
         return csr_array((self.data, self.indices, self.indptr), shape=self.shape)
 
     def canonical(self) -> CSR:
-        """Return the matrix with one entry a column and row: itself, or a copy where some add up."""
+        """Return one entry a column and row: the matrix itself, or a copy where some add up."""
         matrix = self.matrix()
         if matrix.has_canonical_format:
             return self
@@ -76,7 +76,8 @@ def as_csr(value: Any, name: str) -> CSR:
         raise TypeError(f"{name}: expected int32 or int64 indices, got {indices.dtype}")
     if indptr.shape != (n_rows + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise ValueError(
-            f"{name}: expected indptr of {n_rows + 1} ascending numbers from 0: the matrix is corrupt"
+            f"{name}: expected indptr of {n_rows + 1} ascending numbers from 0: "
+            "the matrix is corrupt"
         )
     if indptr[-1] > min(len(indices), len(data)):
         raise ValueError(

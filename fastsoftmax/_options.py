@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +46,11 @@ class Targets:
         """Return the row scales s·T of the Hessian as the weight of rows; without labels."""
         weight = self.weight
         if self.soft:
-            sums = self.peak[self.labels] if self.labels is not None else self.probabilities @ self.peak
+            sums = (
+                self.peak[self.labels]
+                if self.labels is not None
+                else self.probabilities @ self.peak
+            )
             weight = self.scales(n_rows) * (sums + self.floor.sum())
         return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
 

@@ -30,8 +30,8 @@ _SLAB_BYTES = 32 * _MIB
 _MIN_SLOTS, _MAX_SLOTS = 16, 64
 _MAX_SLAB_BYTES = 192 * _MIB
 _SCRATCH_BYTES = 256 * _MIB
-# A sparse problem's slabs are as large as W; 
-_SPARSE_SLAB_BYTES = 128 * _MIB
+# A sparse problem's slabs are as large as W: few, or they fall out of the last cache.
+_SPARSE_SLAB_BYTES = 32 * _MIB
 _MIN_SPARSE_SLOTS = 4
 _SPARSE_TILES = 4
 # Below this many multiply-adds waking the other threads costs more than it saves.
@@ -43,6 +43,7 @@ class Plan(NamedTuple):
 
     tile: int
     panel: int  # features of a class that lie together in a slab
+    parts: tuple[int, int]  # classes in the two parts of a slab, padding included
     block_rows: int
     padded_features: int
     n_slots: int
@@ -67,7 +68,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     if slots * slab * size > _MAX_SLAB_BYTES:
         slots = _MIN_SLOTS // 2
     scratch = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
-    return Plan(tile, tile, rows, padded, slots, slab, _round_up(scratch, line))
+    return Plan(tile, tile, (n_classes, 0), rows, padded, slots, slab, _round_up(scratch, line))
 
 
 def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
@@ -75,12 +76,13 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     size = np.dtype(dtype).itemsize
     lanes = VECTOR_BYTES // size
     tile, line = lanes * WIDTH, 64 // size
-    slab = _round_up(n_classes * (n_features + 1), line)
+    split = parts(n_classes, dtype)
+    slab = _round_up(sum(split) * n_features + n_classes, line)
     slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _MIN_SPARSE_SLOTS, _MIN_SLOTS)
     padded = _round_up(n_logits, lanes)
     scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile
     rows = _SPARSE_TILES * tile
-    return Plan(tile, 1, rows, n_features, slots, slab, _round_up(scratch, line))
+    return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line))
 
 
 def dense_work(plan: Plan, n_rows: int) -> int:
@@ -89,7 +91,7 @@ def dense_work(plan: Plan, n_rows: int) -> int:
 
 
 def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
-    """The same for a sparse problem; a nonzero's products wait for memory."""
+    """Cost of a sparse problem's evaluation; a nonzero's products wait for memory."""
     return n_nonzeros * (n_classes + 30) + n_rows * (20 * n_classes + 300)
 
 
@@ -102,8 +104,16 @@ def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads:
     return max(min(threads, blocks, plan.n_slots, affordable), 1)
 
 
+def parts(n_classes: int, dtype: npt.DTypeLike) -> tuple[int, int]:
+    """Classes a sparse problem keeps in whole vectors, and in rows of a power of two besides."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    whole, rest = n_classes // lanes * lanes, n_classes % lanes
+    rest = 1 << (rest - 1).bit_length() if rest else 0
+    return (whole + lanes, 0) if rest == lanes else (whole, rest)
+
+
 def _power_of_two(n: int, low: int, high: int) -> int:
-    """The largest power of two not above ``n``, within [low, high]."""
+    """Return the largest power of two not above ``n``, within [low, high]."""
     return 1 << (min(max(n, low), high).bit_length() - 1)
 
 

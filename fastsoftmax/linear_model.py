@@ -183,6 +183,7 @@ class SoftmaxRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = solution.n_iter
 
     def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's description of what this estimator takes."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags

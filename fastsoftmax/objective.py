@@ -185,7 +185,7 @@ class SoftmaxObjective:
         return W, _validate.as_bias(b, self.n_classes, self.dtype)
 
     def _sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
-        """Sums over all rows, ``center`` subtracted from them; see `accumulator`."""
+        """Sum over all rows, ``center`` subtracted from them; see `accumulator`."""
         mode, X = how.get("mode", GRADIENT), self._X
         sums = accumulator(W, b, center, sparse=isinstance(X, CSR), **how)
         if mode == DIAGONAL and isinstance(X, CSR):

@@ -65,7 +65,7 @@ def test_repeated_evaluations_agree_bitwise(dtype):
 
 def test_converted_pieces_and_plain_rows_agree_bitwise(monkeypatch):
     # The converting path hands the rows over in pieces: same blocks, same slots, same bits.
-    monkeypatch.setattr("fastsoftmax._engine._CONVERTED_BYTES", 1 << 16)
+    monkeypatch.setattr("fastsoftmax._accumulator._CONVERTED_BYTES", 1 << 16)
     X, *rest = make_problem(9001, 24, 5, np.float32)
     wide = np.zeros((len(X), 48), np.float32)
     wide[:, ::2] = X

@@ -78,10 +78,10 @@ def test_bad_input_of_the_objective(case):
         fastsoftmax.SoftmaxObjective(**arguments)
 
 
-def test_sparse_is_refused_by_name():
+def test_sparse_by_columns_is_refused_by_name():
     scipy_sparse = pytest.importorskip("scipy.sparse")
-    with pytest.raises(TypeError, match="X: sparse matrices are not supported"):
-        fastsoftmax.linear_cross_entropy(scipy_sparse.csr_array(X), W, Y)
+    with pytest.raises(TypeError, match="X: expected a dense array or a CSR matrix, got csc_array"):
+        fastsoftmax.linear_cross_entropy(scipy_sparse.csc_array(X), W, Y)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", ">i8", "?"])

@@ -18,10 +18,11 @@ import numpy as np
 
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.loss import N_STATISTICS, curvature_tile, loss_tile, tile_rows
+from fastsoftmax._kernels.loss import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.simd import (
     advance,
+    as_int64_pointer,
     as_pointer,
     lane_count,
     load,
@@ -43,6 +44,7 @@ from fastsoftmax._kernels.tiles import (
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
 DEPTH = 128
 COPY_ABOVE_CLASSES = 48
+LINE_BYTES = 64
 
 
 class Problem(NamedTuple):
@@ -70,11 +72,12 @@ class Problem(NamedTuple):
 
 
 @helper
-def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
+def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like, ahead, lines):
     """Features [start, stop) of ``rows`` rows of X, minus the centre, transposed into ``x_t``.
 
     With ``keep``, untransposed into the block's panels as well: panel q holds features
-    [q·TILE, (q+1)·TILE) of the whole block, row after row.
+    [q·TILE, (q+1)·TILE) of the whole block, row after row. For each of its squares of vectors
+    ``lines`` cache lines at ``ahead`` are prefetched; returns ``ahead``, moved on.
     """
     lanes, tile = lane_count(packed), tile_rows(packed)
     center = as_pointer(problem.center, like)
@@ -86,9 +89,9 @@ def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
             if not problem.by_row:
                 height, width = width, height
             source = advance(x, (first + r) * row + d * column)
-            if problem.n_logits <= HEIGHT:
-                for i in range(lanes):
-                    prefetch(advance(source, (2 * tile + i) * step))
+            for _ in range(lines):
+                prefetch(as_int64_pointer(ahead))
+                ahead += LINE_BYTES
             if height >= lanes and width >= lanes:
                 vectors = load_rows(source, step, packed)
             else:
@@ -102,6 +105,7 @@ def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like):
                     vectors = square_rows(vectors)
                 panel = (d // tile) * problem.block_rows * tile + d % tile
                 store_rows(advance(packed, panel + r * tile), tile, vectors)
+    return ahead
 
 
 @helper
@@ -132,7 +136,7 @@ def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
 
 
 @helper
-def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end):
+def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end, step_bytes):
     """gradient[k, :] += Σ_rows p[k, row]·X[row, :], panel by panel of TILE features.
 
     Panels of X lie ``x_panel`` elements apart. Those of the gradient are K rows of TILE
@@ -152,7 +156,7 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end):
                 k = panel * n_classes // panels
                 height = (panel + 1) * n_classes // panels - k
                 g = advance(gradient, (q * lanes * n_classes) + k * tile)
-                pace = prefetch_pace(problem, ahead, end)
+                pace = step_bytes if ahead < end else 0
                 contract(
                     height, width, min(tile, rows - first),
                     advance(p, first * n_classes + k * tile), tile, 1,
@@ -193,14 +197,21 @@ def write_input_grad(problem, first, rows, p, like, dx):
 
 
 @helper
-def prefetch_pace(problem, ahead, end):
-    """Bytes to prefetch at each step of a product: the next block in time for its turn.
+def prefetch_shares(problem, lanes):
+    """(lines to prefetch for each square of vectors read, bytes for each step of a product).
 
-    A tile has about 4·D cache lines, and 2·D steps for every HEIGHT classes. With fewer classes
-    than that the products are too short to hide it, and reading asks for what comes two tiles
-    later instead (at (1M, 20, 3) 13.6 ms on one core came down to 10.8; at K = 10 it would cost).
+    Together they ask for the next block in time for its turn. A tile has about 4·D cache lines and
+    2·D steps for every HEIGHT classes (half of them where only the loss is wanted), which is where
+    the traffic hides best. With fewer classes the products are too short to hide any: then all is
+    asked for while reading (at (1M, 20, 3) 13.6 ms on one core came down to 10.8; at K = 10 it
+    would cost). For the loss alone both are short, and share: at (1M, 100, 10) 27 ms with
+    the gradient's pace, 23 with twice that, MEASURED so.
     """
-    return 0 if ahead >= end or problem.n_logits <= HEIGHT else 64
+    if problem.n_logits <= HEIGHT:
+        return lanes, 0
+    if problem.mode == LOSS:
+        return lanes * 3 // 8, 80
+    return 0, 64
 
 
 @helper
@@ -226,7 +237,8 @@ def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
     first = block * problem.block_rows
     rows = min(problem.block_rows, problem.n_rows - first)
     copy = problem.mode != LOSS and needs_copy(problem, block, lanes)
-    # A tile's logits in a direction lie behind its own, where the next tile's will: t is the last's.
+    # A tile's logits in a direction lie behind its own, where the next tile's will be: t is the
+    # last one's.
     t = advance(p, n_classes * problem.block_rows)
     packed = advance(t, n_classes * tile)
     x_t = advance(packed, padded * problem.block_rows)
@@ -236,6 +248,7 @@ def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
     end = ahead
     if problem.by_row and following * problem.block_rows < problem.n_rows:
         end += problem.block_rows * row_bytes
+    read_lines, step_bytes = prefetch_shares(problem, lanes)
     loss = 0.0
     for r in range(0, rows, tile):
         n = min(tile, rows - r)
@@ -243,8 +256,10 @@ def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
         for start in range(0, n_features, DEPTH):
             stop = min(start + DEPTH, n_features)
             kept = advance(packed, r * tile)
-            read_tile(problem, x, first + r, n, start, stop, x_t, kept, copy, scratch)
-            pace = prefetch_pace(problem, ahead, end)
+            lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
+            ahead = read_tile(
+                problem, x, first + r, n, start, stop, x_t, kept, copy, scratch, ahead, lines
+            )
             ahead = forward_tile(problem, start, stop, x_t, z, scratch, ahead, pace)
         loss += transform_tile(problem, terms, first + r, n, z, t, scratch, statistics)
         if problem.mode != LOSS:
@@ -252,11 +267,13 @@ def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
         if problem.input_grad != 0:
             write_input_grad(problem, first + r, n, z, scratch, x_t)
     if copy:
-        backward_block(problem, rows, p, packed, tile, tile * problem.block_rows, g, ahead, end)
+        backward_block(
+            problem, rows, p, packed, tile, tile * problem.block_rows, g, ahead, end, step_bytes
+        )
     elif problem.mode != LOSS:
         in_place = as_pointer(problem.address, scratch)
         in_place = advance(in_place, first * problem.stride)
-        backward_block(problem, rows, p, in_place, problem.stride, tile, g, ahead, end)
+        backward_block(problem, rows, p, in_place, problem.stride, tile, g, ahead, end, step_bytes)
     return loss
 
 

@@ -110,22 +110,35 @@ def add_slots(slabs, start, stop):
 
 
 @helper
-def finish_panels(slabs, panel, step, W, denominator, twice_l2, gradient):
-    """gradient[:, d] = Σ_slots slab / denominator + 2·l2·W[:, d] of the step's features d.
+def finish_part(slabs, panel, base, row, classes, features, denominator, twice_l2, W, gradient):
+    """gradient[k, d] = Σ_slots slab / denominator + 2·l2·W[k, d] of some classes and features.
 
-    A panel of a slab holds ``panel`` features of class 0, then of class 1, and so on.
+    From ``base`` on a slab holds, for every ``panel`` features, those of the first of ``row``
+    classes, then of the second, and so on.
     """
-    n_classes, n_features = W.shape
-    first = step * FINISHED_FEATURES
-    stop = min(first + FINISHED_FEATURES, n_features)
-    panels = (stop - first + panel - 1) // panel
-    add_slots(slabs, first * n_classes, (first + panels * panel) * n_classes)
-    for d in range(first, stop, panel):
-        for k in range(n_classes):
-            start = d * n_classes + k * panel
-            for i in range(min(panel, stop - d)):
+    panels = (features[1] - features[0] + panel - 1) // panel
+    start = base + features[0] * row
+    add_slots(slabs, start, start + panels * panel * row)
+    for d in range(features[0], features[1], panel):
+        for k in range(classes[0], classes[1]):
+            start = base + d * row + (k - classes[0]) * panel
+            for i in range(min(panel, features[1] - d)):
                 total = slabs[0, start + i] / denominator
                 gradient[k, d + i] = total + twice_l2 * W[k, d + i]
+
+
+@helper
+def finish_step(slabs, layout, step, denominator, twice_l2, W, gradient):
+    """`finish_part` of FINISHED_FEATURES features, of both parts of the classes."""
+    n_classes, n_features = W.shape
+    panel, padded, row, second_row = layout
+    split = min(row, n_classes)
+    features = step * FINISHED_FEATURES, min((step + 1) * FINISHED_FEATURES, n_features)
+    finish_part(slabs, panel, 0, row, (0, split), features, denominator, twice_l2, W, gradient)
+    finish_part(
+        slabs, panel, padded * row, second_row, (split, n_classes), features,
+        denominator, twice_l2, W, gradient,
+    )  # fmt: skip
 
 
 @helper
@@ -136,17 +149,17 @@ def finish_bias(slabs, start, denominator, bias_gradient):
 
 
 @kernel(parallel=True)
-def finish_parallel(slabs, panel, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
+def finish_parallel(slabs, layout, denominator, twice_l2, W, gradient, bias_gradient):
     for step in prange((W.shape[1] + FINISHED_FEATURES - 1) // FINISHED_FEATURES):
-        finish_panels(slabs, panel, step, W, denominator, twice_l2, gradient)
-    finish_bias(slabs, bias_start, denominator, bias_gradient)
+        finish_step(slabs, layout, step, denominator, twice_l2, W, gradient)
+    finish_bias(slabs, layout[1] * (layout[2] + layout[3]), denominator, bias_gradient)
 
 
 @kernel
-def finish_serial(slabs, panel, bias_start, denominator, twice_l2, W, gradient, bias_gradient):
+def finish_serial(slabs, layout, denominator, twice_l2, W, gradient, bias_gradient):
     for step in range((W.shape[1] + FINISHED_FEATURES - 1) // FINISHED_FEATURES):
-        finish_panels(slabs, panel, step, W, denominator, twice_l2, gradient)
-    finish_bias(slabs, bias_start, denominator, bias_gradient)
+        finish_step(slabs, layout, step, denominator, twice_l2, W, gradient)
+    finish_bias(slabs, layout[1] * (layout[2] + layout[3]), denominator, bias_gradient)
 
 
 @helper

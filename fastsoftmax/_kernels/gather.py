@@ -1,26 +1,71 @@
 """The two products of a sparse row, classes along the lanes.
 
-A row's nonzeros (column, value) meet the rows of a (D, K) matrix: `gather` adds them up in
-registers, `scatter` adds a vector to each. Column indices are the caller's memory and may change
-under our hands, so they are checked where they are used: one beyond D is read as column 0, and
-reported.
+A row's nonzeros (column, value) meet the rows of a matrix by features: `gather` adds them up in
+registers, `scatter` adds a vector to each. A matrix has two parts: whole vectors of classes, and
+the rest of the classes in a vector of 1, 2, 4, ... lanes. No row of either crosses a cache line
+that it could do without, and nothing is masked: a masked vector that hangs over the end of a line
+is as slow as one that needs both.
+
+Column indices are the caller's memory and may change under our hands, so they are checked where
+they are used: one beyond D is read as column 0, and reported.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastsoftmax._kernels import emit
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.simd import lanes_of
 
-# Vectors of sums in registers at once; more classes go over the row's nonzeros again.
+# Whole vectors in registers at once; more classes go over the row's nonzeros again.
 PANEL = 4
+# Nonzeros between asking for a row of a matrix and using it: with a vocabulary beyond L2, 140 ms
+# came down to 120; 16 to 500 made no difference.
+AHEAD = 64
+
+
+class _Panel:
+    """Vectors of a matrix's row: ``width`` whole ones and one of ``rest`` lanes, or none (0)."""
+
+    def __init__(self, builder, width, rest, lanes, matrices) -> None:
+        self.builder, self.width, self.full = builder, width, lanes
+        self.lanes = [lanes] * width + [rest] * (rest > 0)
+        self.matrix, self.step, self.second, self.second_step = (
+            builder.extract_value(matrices, i) for i in range(4)
+        )
+
+    def of_column(self, column: ir.Value) -> list[ir.Value]:
+        """Pointers to the vectors of a row of the two matrices."""
+        first = self.builder.gep(self.matrix, [self.builder.mul(column, self.step)])
+        pointers = self.in_order(first)
+        if len(self.lanes) > self.width:
+            at = self.builder.mul(column, self.second_step)
+            pointers[-1] = self.builder.gep(self.second, [at])
+        return pointers
+
+    def in_order(self, p: ir.Value) -> list[ir.Value]:
+        """Pointers to as many vectors that lie one after the other."""
+        return [self.builder.gep(p, [emit.intp(i * self.full)]) for i in range(len(self.lanes))]
+
+    def load(self, pointers: list[ir.Value]) -> list[ir.Value]:
+        return [
+            emit.load(self.builder, p, lanes) for p, lanes in zip(pointers, self.lanes, strict=True)
+        ]
+
+    def store(self, vectors: list[ir.Value], pointers: list[ir.Value]) -> None:
+        for v, p in zip(vectors, pointers, strict=True):
+            emit.store(self.builder, v, p)
+
+    def add_product(
+        self, scalar: ir.Value, factors: list[ir.Value], sums: list[ir.Value]
+    ) -> list[ir.Value]:
+        return [
+            emit.fma(self.builder, emit.splat(self.builder, scalar, lanes), factor, total)
+            for lanes, factor, total in zip(self.lanes, factors, sums, strict=True)
+        ]
 
 
 def _over_nonzeros(context, builder, sig, args, initial, body):
@@ -28,8 +73,7 @@ def _over_nonzeros(context, builder, sig, args, initial, body):
 
     ``body(column, value, carried)`` emits a step and returns what it carries on.
     """
-    count, indices, values, n_columns = args[:4]
-    values_type, target = sig.args[5].dtype, sig.args[7].dtype
+    count, n_columns, indices, values = args[2:6]
     before = builder.block
     loop = builder.append_basic_block("nonzeros.loop")
     end = builder.append_basic_block("nonzeros.end")
@@ -43,22 +87,23 @@ def _over_nonzeros(context, builder, sig, args, initial, body):
         column = builder.sext(column, ir.IntType(64))
     outside = builder.icmp_unsigned(">=", column, n_columns)
     column = builder.select(outside, zero, column)
-    value = context.cast(builder, builder.load(builder.gep(values, [j])), values_type, target)
+    value = builder.load(builder.gep(values, [j]))
+    value = context.cast(builder, value, sig.args[5].dtype, sig.args[8].dtype)
+    _prefetch(builder, indices, j, args)
     updated = body(column, value, carried)
-    j_next = builder.add(j, emit.intp(1))
-    wrong_next = builder.or_(wrong, builder.zext(outside, zero.type))
-    for phi, first, following in [
-        (j, zero, j_next),
-        (wrong, zero, wrong_next),
+    recurrences = [
+        (j, zero, builder.add(j, emit.intp(1))),
+        (wrong, zero, builder.or_(wrong, builder.zext(outside, zero.type))),
         *zip(carried, initial, updated, strict=True),
-    ]:
+    ]
+    for phi, first, following in recurrences:
         phi.add_incoming(first, before)
         phi.add_incoming(following, builder.block)
-    builder.cbranch(builder.icmp_signed("<", j_next, count), loop, end)
+    builder.cbranch(builder.icmp_signed("<", recurrences[0][2], count), loop, end)
     last = builder.block
     builder.position_at_end(end)
     results = []
-    for first, following in [(zero, wrong_next), *zip(initial, updated, strict=True)]:
+    for _, first, following in recurrences[1:]:
         phi = builder.phi(first.type)
         phi.add_incoming(first, before)
         phi.add_incoming(following, last)
@@ -66,22 +111,36 @@ def _over_nonzeros(context, builder, sig, args, initial, body):
     return results[1:], results[0]
 
 
-def _switched(context, builder, args, emit_case) -> ir.Value:
-    """Branch on (width, whether the last vector is cut off) to one emitted loop each."""
-    width, last, lanes = args[0], args[1], args[2]
-    cut = builder.icmp_signed("<", last, emit.intp(lanes))
-    key = builder.add(builder.mul(width, emit.intp(2)), builder.zext(cut, ir.IntType(64)))
-    done = builder.append_basic_block("gather.done")
+def _prefetch(builder, indices, j, args) -> None:
+    """Ask for the first cache line that a later nonzero needs, of any row of the data."""
+    available, matrices = args[6:8]
+    later = builder.add(j, emit.intp(AHEAD))
+    within = builder.icmp_signed("<", later, available)
+    column = builder.load(builder.gep(indices, [builder.select(within, later, j)]))
+    if column.type.width < 64:
+        column = builder.sext(column, ir.IntType(64))
+    at = builder.mul(column, builder.extract_value(matrices, 1))
+    row = builder.gep(builder.extract_value(matrices, 0), [at])
+    emit.prefetch(builder, builder.ptrtoint(row, ir.IntType(64)))
+
+
+def _switched(builder, args, lanes, emit_case) -> ir.Value:
+    """Branch on (whole vectors, lanes of the rest) to one emitted loop each."""
+    width, rest = args[:2]
+    key = builder.add(builder.mul(width, emit.intp(lanes)), rest)
+    done = builder.append_basic_block("panels.done")
     nothing = builder.block
     switch = builder.switch(key, done)
     reports = [(emit.intp(0), nothing)]
-    for vectors in range(1, PANEL + 1):
-        for is_cut in (False, True):
-            block = builder.append_basic_block(f"gather.{vectors}.{int(is_cut)}")
-            switch.add_case(emit.intp(2 * vectors + is_cut), block)
+    rests = [0, *(1 << i for i in range(lanes.bit_length() - 1))]
+    for vectors in range(PANEL + 1):
+        for tail in rests:
+            if vectors + tail == 0:
+                continue
+            block = builder.append_basic_block(f"panels.{vectors}.{tail}")
+            switch.add_case(emit.intp(vectors * lanes + tail), block)
             builder.position_at_end(block)
-            mask = emit.first_lanes(builder, last, lanes) if is_cut else None
-            reports.append((emit_case(vectors, mask), builder.block))
+            reports.append((emit_case(vectors, tail), builder.block))
             builder.branch(done)
     builder.position_at_end(done)
     report = builder.phi(ir.IntType(64))
@@ -90,122 +149,81 @@ def _switched(context, builder, args, emit_case) -> ir.Value:
     return report
 
 
-class _Row:
-    """Vectors of a row of a matrix, the last of them possibly cut off."""
-
-    def __init__(self, builder: ir.IRBuilder, width: int, lanes: int, mask: Any) -> None:
-        self.builder, self.width, self.lanes, self.mask = builder, width, lanes, mask
-
-    def _at(self, p: ir.Value, i: int) -> tuple[ir.Value, Any]:
-        mask = self.mask if i == self.width - 1 else None
-        return self.builder.gep(p, [emit.intp(i * self.lanes)]), mask
-
-    def load(self, p: ir.Value) -> list[ir.Value]:
-        vectors = []
-        for i in range(self.width):
-            at, mask = self._at(p, i)
-            vectors.append(
-                emit.load(self.builder, at, self.lanes)
-                if mask is None
-                else emit.masked_load(self.builder, at, mask)
-            )
-        return vectors
-
-    def store(self, vectors: list[ir.Value], p: ir.Value) -> None:
-        for i, v in enumerate(vectors):
-            at, mask = self._at(p, i)
-            if mask is None:
-                emit.store(self.builder, v, at)
-            else:
-                emit.masked_store(self.builder, v, at, mask)
-
-
 @intrinsic
 def _gather(
-    typingctx, width, last, count, n_columns, indices, values, step, matrix, start, total
+    typingctx, width, rest, count, n_columns, indices, values, available, matrices, start, total
 ):
     intp = types.intp
-    sig = intp(intp, intp, intp, intp, indices, values, intp, matrix, start, total)
+    sig = intp(intp, intp, intp, intp, indices, values, intp, matrices, start, total)
 
     def codegen(context, builder, signature, args):
-        width, last, count, n_columns, indices, values, step, matrix, start, total = args
-        lanes = lanes_of(signature.args[7].dtype)
+        lanes = lanes_of(start.dtype)
 
-        def emit_case(vectors: int, mask: Any) -> ir.Value:
-            row = _Row(builder, vectors, lanes, mask)
-            whole = _Row(builder, vectors, lanes, None)
+        def emit_case(vectors: int, tail: int) -> ir.Value:
+            panel = _Panel(builder, vectors, tail, lanes, args[7])
+            scalar_type = emit.ir_scalar(start.dtype)
+            zeros = [emit.constant(ir.VectorType(scalar_type, n), 0.0) for n in panel.lanes]
 
             def body(column, value, sums):
-                scalar = emit.splat(builder, value, lanes)
-                terms = row.load(builder.gep(matrix, [builder.mul(column, step)]))
-                return [
-                    emit.fma(builder, scalar, term, s) for term, s in zip(terms, sums, strict=True)
-                ]
+                return panel.add_product(value, panel.load(panel.of_column(column)), sums)
 
-            zeros = emit.constant(ir.VectorType(matrix.type.pointee, lanes), 0.0)
-            nonzeros = (count, indices, values, n_columns)
-            sums, wrong = _over_nonzeros(
-                context, builder, signature, nonzeros, [zeros] * vectors, body
-            )
-            first = whole.load(start)
-            whole.store([builder.fadd(a, b) for a, b in zip(first, sums, strict=True)], total)
+            sums, wrong = _over_nonzeros(context, builder, signature, args, zeros, body)
+            first = panel.load(panel.in_order(args[8]))
+            added = [builder.fadd(a, b) for a, b in zip(first, sums, strict=True)]
+            panel.store(added, panel.in_order(args[9]))
             return wrong
 
-        return _switched(context, builder, (width, last, lanes), emit_case)
+        return _switched(builder, args, lanes, emit_case)
 
     return sig, codegen
 
 
 @intrinsic
 def _scatter(
-    typingctx, width, last, count, n_columns, indices, values, step, matrix, addend, squared
+    typingctx, width, rest, count, n_columns, indices, values, available, matrices, addend, squared
 ):
     intp = types.intp
-    sig = intp(intp, intp, intp, intp, indices, values, intp, matrix, addend, types.boolean)
+    sig = intp(intp, intp, intp, intp, indices, values, intp, matrices, addend, types.boolean)
 
     def codegen(context, builder, signature, args):
-        width, last, count, n_columns, indices, values, step, matrix, addend, squared = args
-        lanes = lanes_of(signature.args[7].dtype)
+        lanes = lanes_of(addend.dtype)
 
-        def emit_case(vectors: int, mask: Any) -> ir.Value:
-            row = _Row(builder, vectors, lanes, mask)
-            added = _Row(builder, vectors, lanes, None).load(addend)
+        def emit_case(vectors: int, tail: int) -> ir.Value:
+            panel = _Panel(builder, vectors, tail, lanes, args[7])
+            added = panel.load(panel.in_order(args[8]))
 
             def body(column, value, carried):
-                value = builder.select(squared, builder.fmul(value, value), value)
-                scalar = emit.splat(builder, value, lanes)
-                target = builder.gep(matrix, [builder.mul(column, step)])
-                row.store(
-                    [
-                        emit.fma(builder, scalar, a, old)
-                        for a, old in zip(added, row.load(target), strict=True)
-                    ],
-                    target,
-                )
+                value = builder.select(args[9], builder.fmul(value, value), value)
+                targets = panel.of_column(column)
+                panel.store(panel.add_product(value, added, panel.load(targets)), targets)
                 return []
 
-            nonzeros = (count, indices, values, n_columns)
-            return _over_nonzeros(context, builder, signature, nonzeros, [], body)[1]
+            return _over_nonzeros(context, builder, signature, args, [], body)[1]
 
-        return _switched(context, builder, (width, last, lanes), emit_case)
+        return _switched(builder, args, lanes, emit_case)
 
     return sig, codegen
 
 
 @helper
-def gather(width, last, count, n_columns, indices, values, step, matrix, start, total):
-    """total[:] = start[:] + Σ_j values[j]·matrix[indices[j]·step : ], ``width`` vectors of it.
+def gather(width, rest, count, n_columns, indices, values, available, matrices, start, total):
+    """total[:] = start[:] + Σ_j values[j]·row(indices[j]).
 
-    Of the matrix, ``last`` lanes of the last vector are read. Returns whether an index was wrong.
+    Indices may be read up to ``available``, in order to prefetch. ``matrices`` are (matrix, its
+    row length, second matrix, its row length); a row is ``width`` vectors of the first followed by
+    one of ``rest`` lanes, or none, of the second. Returns whether an index was wrong.
     """
-    return _gather(width, last, count, n_columns, indices, values, step, matrix, start, total)
+    return _gather(
+        width, rest, count, n_columns, indices, values, available, matrices, start, total
+    )
 
 
 @helper
-def scatter(width, last, count, n_columns, indices, values, step, matrix, addend, squared):
-    """matrix[indices[j]·step : ] += values[j]·addend[:] for every j, ``width`` vectors of it.
+def scatter(width, rest, count, n_columns, indices, values, available, matrices, addend, squared):
+    """row(indices[j]) += values[j]·addend[:] for every j, rows as in `gather`.
 
-    Of the last vector ``last`` lanes are touched. With ``squared`` values count by their square.
-    Returns whether an index was wrong.
+    With ``squared`` values count by their square. Returns whether an index was wrong.
     """
-    return _scatter(width, last, count, n_columns, indices, values, step, matrix, addend, squared)
+    return _scatter(
+        width, rest, count, n_columns, indices, values, available, matrices, addend, squared
+    )
