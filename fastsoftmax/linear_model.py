@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate, reference, solvers
-from fastsoftmax.objective import SoftmaxObjective, StandardizedObjective
+from fastsoftmax.coordinates import StandardizedObjective
+from fastsoftmax.objective import SoftmaxObjective
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin

@@ -7,7 +7,7 @@ from scipy.optimize import check_grad, minimize
 
 import fastsoftmax
 from fastsoftmax import SoftmaxObjective, solvers
-from fastsoftmax.objective import StandardizedObjective, column_moments
+from fastsoftmax.coordinates import StandardizedObjective, column_moments
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

@@ -5,8 +5,8 @@
     backward   G[column_j, :] += value_j · (p - y)_i[:]       per row
 
 W and the gradient lie by features, in two parts: as many classes as fill whole vectors, and the
-rest in rows of a power of two. A (D, 20) matrix made every nonzero meet two cache lines and use 80 of
-their 128 bytes; with a vocabulary of 50,000 the traffic beyond L2 takes most of the time.
+rest in rows of a power of two. A (D, 20) matrix made every nonzero meet two cache lines and use 80
+of their 128 bytes; with a vocabulary of 50,000 the traffic beyond L2 takes most of the time.
 """
 
 from __future__ import annotations
