@@ -54,6 +54,19 @@ class Targets:
             weight = self.scales(n_rows) * (sums + self.floor.sum())
         return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
 
+    def take(self, part: slice | Array, n_rows: int) -> Targets:
+        """Return the targets of some of ``n_rows`` rows; ``total`` is Σs of a mean over them."""
+        labels, probabilities, weight = (
+            None if array is None else np.ascontiguousarray(array[part])
+            for array in (self.labels, self.probabilities, self.weight)
+        )
+        total: float = len(range(*part.indices(n_rows)) if isinstance(part, slice) else part)
+        if weight is not None:
+            total = float(weight.sum(dtype=np.float64))
+        return dataclasses.replace(
+            self, labels=labels, probabilities=probabilities, weight=weight, total=total
+        )
+
 
 def make_targets(
     y: Any,

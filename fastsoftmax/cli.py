@@ -19,7 +19,7 @@ try:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
-    from fastsoftmax import io
+    from fastsoftmax import io, training
     from fastsoftmax.linear_model import SoftmaxRegression
 except ImportError as error:
     _missing: ImportError | None = error
@@ -195,13 +195,13 @@ def _fit(model: SoftmaxRegression, X: Any, y: Any) -> tuple[int, float]:
         warnings.simplefilter("always")
         started = time.perf_counter()
 
-        def progress(iteration: int, loss: float, norm: float, evaluations: int) -> None:
+        def progress(last: training.Iterate) -> None:
             nonlocal made
-            made = evaluations
-            speed = evaluations * len(X) / (time.perf_counter() - started)
+            made, state = last.passes, last.state
+            speed = made * len(X) / (time.perf_counter() - started)
             show(
-                f"iteration {iteration:4d}   loss {loss:.6f}   max|gradient| {norm:.1e}   "
-                f"{speed:,.0f} rows/s"
+                f"iteration {state.n_iter:4d}   loss {state.loss:.6f}   "
+                f"max|gradient| {last.gradient_norm:.1e}   {speed:,.0f} rows/s"
             )
 
         model._fit(X, y, progress=progress)

@@ -7,89 +7,121 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax import special
 from fastsoftmax._csr import CSR
 from fastsoftmax.objective import SoftmaxObjective, flatten
+from fastsoftmax.solvers import blocks
 
 Array = npt.NDArray[Any]
 
+_MEAN_ROWS = 16384
 
-class StandardizedObjective:
-    r"""A `SoftmaxObjective` in the coordinates of standardised features, X untouched.
 
-    With :math:`x̂ = (x - μ)/σ`, variables V, c stand for :math:`W = V/σ`, :math:`b = c - Wμ`. It is
-    the same function: the penalty stays on W, so the optimum does not move, only the conditioning
-    changes. The kernel subtracts μ while it packs X, since :math:`Wx + (c - Wμ)` cancels in
-    float32 where |μ| is much larger than σ. Without an intercept μ = 0 and σ is the root mean
-    square, as a shift could not be taken back; for sparse X likewise, as a shift would fill it.
+class CentredObjective:
+    r"""A `SoftmaxObjective` of the features less their mean, X untouched.
+
+    Variables W, c stand for W and :math:`b = c - Wμ`. It is the same function: only the intercepts
+    no longer depend on the weights. The kernel subtracts μ while it packs X, since
+    :math:`Wx + (c - Wμ)` cancels in float32 where |μ| is much larger than σ. Without an intercept
+    μ = 0, as a shift could not be taken back; for sparse X likewise, as a shift would fill it.
     """
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         self.objective = objective
-        X, weight = objective._X, objective._targets.weight
-        self.centred = objective.fit_intercept and not isinstance(X, CSR)
-        if isinstance(X, CSR):
-            mean, variance = np.zeros(objective.n_features), sparse_mean_squares(X, weight)
-        else:
-            mean, variance = column_moments(X, weight)
-            if not objective.fit_intercept:
-                variance, mean = variance + mean**2, np.zeros_like(mean)
-        scale = np.sqrt(variance)
-        noise = 16 * np.finfo(np.float64).eps * np.sqrt(len(X)) * np.abs(mean)
-        self.scale = np.where(scale > noise, scale, 1.0)
+        self.pool = Pool(objective)
         # Rounded first, so that what the kernel subtracts is what the algebra here uses.
-        self.mean = mean.astype(objective.dtype).astype(np.float64)
-        self.x0 = objective.x0
+        self.mean = self.pool.mean.astype(objective.dtype).astype(float)
+        self.center = self.mean if self.pool.centred else None
 
     def __call__(self, v: Array) -> tuple[float, Array]:
-        """J and its gradient in V and c."""
-        V, c = self.objective.unpack(v)
-        center = self.mean if self.centred else None
-        loss, weight, bias = self.objective._evaluate(V / self.scale, c, center)
-        return loss, flatten(weight / self.scale, bias)
+        """J and its gradient in W and c."""
+        loss, weight, bias = self.objective._evaluate(*self.objective.unpack(v), self.center)
+        return loss, self.without_shift(flatten(weight, bias))
+
+    def hessp(self, v: Array, direction: Array) -> Array:
+        """Return the Hessian in W and c times a direction."""
+        return self.without_shift(self.objective._product(v, direction, self.center))
+
+    def without_shift(self, v: Array) -> Array:
+        """Take out of a vector what is common to all classes, in place.
+
+        The loss does not change with it and the penalty wants it to be zero. In gradients it is
+        what rounding left, and a metric would blow that up by 1/λ: in float32, Newton's method came
+        to a halt over it.
+        """
+        W, c = self.objective.unpack(v)
+        W -= W.mean(axis=0)
+        if c is not None:
+            c -= c.mean()
+        return v
+
+    def hess_diag(self, v: Array) -> Array:
+        """Diagonal of the Hessian in W and c."""
+        return self.objective._diagonal(v, self.center)
 
     def original(self, v: Array) -> tuple[Array, Array | None]:
-        """(W, b) of a vector of V and c."""
-        V, c = self.objective.unpack(v)
-        W = V / self.scale
+        """(W, b) of a vector of W and c."""
+        W, c = self.objective.unpack(v)
         return W, None if c is None else c - W @ self.mean
 
+    def start(self, W: Array, b: Array | None) -> Array:
+        """Vector of W and c, from W and b, without the shift common to all classes."""
+        W = np.asarray(W, float)
+        return self.without_shift(flatten(W, None if b is None else b + W @ self.mean))
+
     def original_gradient(self, gradient: Array) -> Array:
-        """∇J in W and b from the gradient in V and c."""
+        """∇J in W and b from the gradient in W and c."""
         weight, bias = self.objective.unpack(gradient)
-        weight = weight * self.scale
         if bias is not None:
             weight = weight + np.outer(bias, self.mean)
         return flatten(weight, bias)
 
 
-def column_moments(X: Array, weight: Array | None) -> tuple[Array, Array]:
-    """Weighted mean and variance of the columns in float64, block by block (Chan's update)."""
-    n_features = X.shape[1]
-    mean, squares, total = np.zeros(n_features), np.zeros(n_features), 0.0
-    step = max((1 << 17) // n_features, 1)
-    for start in range(0, len(X), step):
-        rows = X[start : start + step].astype(np.float64, order="C")  # same bits for any layout
-        w = np.ones(len(rows)) if weight is None else weight[start : start + step].astype(float)
-        amount = w.sum()
-        if amount == 0:
-            continue
-        block_mean = w @ rows / amount
-        rows -= block_mean
-        total += amount
-        shift = block_mean - mean
-        mean += shift * (amount / total)
-        squares += w @ np.square(rows, out=rows) + shift**2 * (amount * (total - amount) / total)
-    return mean, squares / total
+class Pool:
+    """Rows x̃ = (x - μ, 1) that metrics are made of, in float64.
 
+    μ is the mean of some thousand of them: it makes the intercepts nearly independent of the
+    weights, which is all that is asked of it.
+    """
 
-def sparse_mean_squares(X: CSR, weight: Array | None) -> Array:
-    """Weighted mean of the squares of the columns of a CSR matrix, zeros included."""
-    total, squares = 0.0, np.zeros(X.shape[1])
-    for start in range(0, len(X), 1 << 16):
-        indptr = X.indptr[start : start + (1 << 16) + 1]
-        nonzeros = slice(indptr[0], indptr[-1])
-        w = np.ones(len(indptr) - 1) if weight is None else weight[start : start + len(indptr) - 1]
-        terms = np.square(X.data[nonzeros], dtype=np.float64) * np.repeat(w, np.diff(indptr))
-        squares += np.bincount(X.indices[nonzeros], terms, X.shape[1])
-        total += float(w.sum())
-    return squares / total
+    def __init__(self, objective: SoftmaxObjective) -> None:
+        X = objective._X
+        self.fit_intercept = objective.fit_intercept
+        self._weight = objective._curvatures.weight
+        self._X = X.matrix() if isinstance(X, CSR) else X
+        self.n_rows = len(X)
+        self.centred = self.fit_intercept and not isinstance(X, CSR)
+        self.mean = np.zeros(objective.n_features)
+        if self.centred:
+            rows = self.evenly(_MEAN_ROWS)
+            weight = self.weights(rows)
+            if weight.sum() > 0:
+                self.mean = weight @ self._X[rows].astype(np.float64) / weight.sum()
+
+    def evenly(self, n_rows: int) -> Array:
+        """Row numbers spread evenly."""
+        n_rows = min(n_rows, self.n_rows)
+        return np.arange(n_rows) * self.n_rows // n_rows
+
+    def weights(self, rows: Array) -> Array:
+        """s·T of some rows."""
+        return np.ones(len(rows)) if self._weight is None else self._weight[rows].astype(float)
+
+    def rows(self, rows: Array) -> Array:
+        """Copy some rows, the ones of the intercept included."""
+        part = self._X[rows]
+        part = part if isinstance(part, np.ndarray) else part.toarray()
+        part = part.astype(np.float64) - self.mean
+        return np.column_stack([part, np.ones(len(part))]) if self.fit_intercept else part
+
+    def curvatures(self, W: Array) -> Array:
+        """1 - Σ_k p_k² of every row, for W (K, D + 1) of x̃."""
+        n_features = len(self.mean)
+        bias = W[:, n_features] - W[:, :n_features] @ self.mean if self.fit_intercept else 0.0
+        W_t = np.ascontiguousarray(W[:, :n_features].T, np.float32)
+        out = np.empty(self.n_rows)
+        for part in blocks(self.n_rows, 8192):
+            rows = self._X[part].astype(np.float32)
+            P = special.softmax(rows @ W_t + np.asarray(bias, np.float32), axis=1)
+            out[part] = 1 - np.einsum("ik,ik->i", P, P)
+        return np.maximum(out, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
@@ -106,6 +107,27 @@ class SoftmaxObjective:
             label_smoothing=label_smoothing,
         )
 
+    def split(
+        self, fraction: float, rng: np.random.Generator
+    ) -> tuple[SoftmaxObjective, SoftmaxObjective]:
+        """Two objectives of disjoint random rows, the second of ``fraction`` of them."""
+        order = rng.permutation(len(self._X))
+        n_second = max(int(round(fraction * len(order))), 1)
+        if n_second >= len(order):
+            raise ValueError(f"X: {len(order)} rows are too few to split")
+        parts = np.sort(order[n_second:]), np.sort(order[:n_second])
+        first, second = (self._of_rows(rows) for rows in parts)
+        return first, second
+
+    def _of_rows(self, rows: Array) -> SoftmaxObjective:
+        part = copy.copy(self)
+        part._X = _validate.as_features(
+            self._X.matrix()[rows] if isinstance(self._X, CSR) else self._X[rows]
+        )
+        part._targets = self._targets.take(rows, len(self._X))
+        part.__dict__.pop("_curvatures", None)
+        return part
+
     @property
     def size(self) -> int:
         """Length of the flat parameter vector."""
@@ -158,9 +180,14 @@ class SoftmaxObjective:
 
         where T is the sum of the row's targets, 1 for plain labels. Float64, of shape (size,).
         """
+        return self._product(w, v)
+
+    def _product(self, w: npt.ArrayLike, v: npt.ArrayLike, center: Array | None = None) -> Array:
+        """`hessp`, with ``center`` subtracted from the rows of X."""
         W, b = self._cast(w)
         V, c = self._cast(v, "v")
-        _, weight, bias = self._finish(self._sum(W, b, mode=PRODUCT, direction=(V, c)))
+        sums = self._sum(W, b, center, mode=PRODUCT, direction=(V, c))
+        _, weight, bias = self._finish(sums)
         product = flatten(weight, bias)
         product[: V.size] += 2 * self.l2 * np.asarray(v, np.float64)[: V.size]
         return product
@@ -170,11 +197,20 @@ class SoftmaxObjective:
 
         .. math:: H_{kd,kd} = \frac{1}{\sum_i s_i} \sum_i s_i T_i p_{ik} (1 - p_{ik}) x_{id}^2 + 2λ
         """
+        return self._diagonal(w)
+
+    def _diagonal(self, w: npt.ArrayLike, center: Array | None = None) -> Array:
+        """`hess_diag`, with ``center`` subtracted from the rows of X."""
         W, b = self._cast(w)
-        _, weight, bias = self._finish(self._sum(W, b, mode=DIAGONAL))
-        diagonal = flatten(weight, bias)
-        diagonal[: W.size] += 2 * self.l2
-        return diagonal
+        _, weight, bias = self._finish(self._sum(W, b, center, mode=DIAGONAL))
+        return flatten(weight, bias) + 2 * self.l2 * self.penalised
+
+    @property
+    def penalised(self) -> Array:
+        """1 for the weights of a flat vector, 0 for its intercepts."""
+        ones = np.ones(self.size)
+        ones[self.n_classes * self.n_features :] = 0
+        return ones
 
     def _cast(self, w: npt.ArrayLike, name: str = "w") -> tuple[Array, Array | None]:
         """W and b of a flat vector in the compute dtype, as kernels want them."""

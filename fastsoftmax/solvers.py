@@ -1,83 +1,267 @@
-"""Minimise an objective; nothing here knows what the data are."""
+"""Minimise a smooth convex function; nothing here knows what the data are.
+
+Both solvers work in a metric, a positive definite approximation of the Hessian given by what its
+inverse does to a gradient. That is the same as a change of variables to whitened coordinates, but
+the iterates stay in the caller's, and the metric may be replaced on the way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Objective = Callable[[Array], tuple[float, Array]]
-# Called after every iteration with (iteration, loss, gradient norm, evaluations so far).
-Progress = Callable[[int, float, float, int], None]
+Metric = Callable[[Array], Array]
+Norm = Callable[[Array], float]
+# Called after every iteration.
+Progress = Callable[["State"], None]
+
+_ARMIJO = 1e-4
+_CURVATURE = 0.9
+_MAX_TRIALS = 20
+_MAX_PRODUCTS = 100
+# A metric is kept while conjugate gradients need no more products in it.
+_FEW_PRODUCTS = 8
+# Iterations over which convergence is judged, and the most that may still be ahead.
+_WINDOW = 10
+_PATIENCE = 40
+EXHAUSTED = "no step improves the loss: its precision is exhausted"
 
 
-class Solution(NamedTuple):
-    """Where a solver stopped."""
+class Objective(Protocol):
+    """What is minimised: value and gradient, and for Newton's method the Hessian's products."""
+
+    def __call__(self, x: Array, /) -> tuple[float, Array]:
+        """Value and gradient at ``x``."""
+
+    def hessp(self, x: Array, v: Array, /) -> Array:
+        """Return the Hessian at ``x`` times ``v``."""
+
+
+@dataclasses.dataclass
+class State:
+    """All that a solver knows between two iterations: enough to go on from, in another process."""
 
     x: Array
     loss: float
-    gradient_norm: float
-    n_iter: int
-    n_evaluations: int
-    message: str
+    gradient: Array
+    n_iter: int = 0
+    n_evaluations: int = 1
+    n_products: int = 0
+    steps: list[Array] = dataclasses.field(default_factory=list)
+    changes: list[Array] = dataclasses.field(default_factory=list)
+    norms: list[float] = dataclasses.field(default_factory=list)
+    newton: bool = False  # whether "auto" has changed to Newton's method
+    metric_at: Array | None = None  # where Newton's metric was taken; None: the first one
+    last_products: int = 0  # products of the last Newton step
+    message: str = ""
 
 
-def minimize_lbfgs(
-    objective: Objective,
-    x0: Array,
-    *,
-    tol: float,
-    max_iter: int,
-    norm: Callable[[Array], float] = lambda gradient: float(np.abs(gradient).max()),
-    progress: Progress | None = None,
-) -> Solution:
-    """SciPy's L-BFGS, stopped as soon as ``norm`` of the gradient is at most ``tol``.
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What the solvers are given.
 
-    The solver's own tests are turned off: they look at the gradient in the solver's coordinates,
-    and at the decrease of a loss that a float32 kernel knows to seven digits only.
+    ``metric(x)`` gives a metric close to the curvature at ``x``, ``metric(None)`` the one to start
+    in; None where there is no better one. A point is good enough where ``norm`` of the gradient is
+    at most ``tol``. ``noise`` is the relative error of values of the objective.
     """
-    from scipy.optimize import minimize
 
-    state: dict[str, Any] = {"n_iter": 0, "n_evaluations": 0}
+    objective: Objective
+    metric: Callable[[Array | None], Metric | None]
+    norm: Norm
+    tol: float
+    max_iter: int
+    noise: float
+    memory: int = 12
+    progress: Progress | None = None
 
-    def evaluate(x: Array) -> tuple[float, Array]:
-        state["n_evaluations"] += 1
-        loss, gradient = objective(x)
-        state["last"] = (x.copy(), loss, gradient)
-        return loss, gradient
+    def start(self, x0: Array) -> State:
+        """Evaluate the starting point."""
+        loss, gradient = self.objective(x0)
+        return State(np.array(x0, np.float64), loss, gradient, norms=[self.norm(gradient)])
 
-    def gradient_norm(x: Array) -> float:
-        if not np.array_equal(state["last"][0], x):
-            evaluate(x)  # the line search went back to an earlier point
-        return norm(state["last"][2])
+    def first_metric(self) -> Metric:
+        """Return the metric to start in."""
+        metric = self.metric(None)
+        assert metric is not None
+        return metric
 
-    # SciPy tells callbacks apart by this parameter's name.
-    def after_iteration(intermediate_result: Any) -> None:
-        state["n_iter"] += 1
-        size = gradient_norm(intermediate_result.x)
-        if progress is not None:
-            loss = float(intermediate_result.fun)
-            progress(state["n_iter"], loss, size, state["n_evaluations"])
-        if size <= tol:
-            raise StopIteration
+    def goes_on(self, state: State) -> bool:
+        """Whether there is something left to do, and iterations to do it in."""
+        if state.norms[-1] <= self.tol or state.message == EXHAUSTED:
+            return False
+        if state.n_iter >= self.max_iter:
+            state.message = "max_iter reached"
+            return False
+        return bool(np.isfinite(state.loss))
 
-    result = minimize(
-        evaluate,
-        x0,
-        jac=True,
-        method="L-BFGS-B",
-        callback=after_iteration,
-        options={"maxiter": max_iter, "maxfun": 20 * max_iter + 20, "gtol": 0.0, "ftol": 0.0},
-    )
-    size = gradient_norm(result.x)
-    return Solution(
-        x=result.x,
-        loss=float(result.fun),
-        gradient_norm=size,
-        n_iter=state["n_iter"],
-        n_evaluations=state["n_evaluations"],
-        message=str(result.message),
-    )
+
+def minimize(problem: Problem, state: State, solver: str = "auto") -> State:
+    """Run "lbfgs", "newton-cg", or "auto": the former, until convergence turns out to be slow.
+
+    L-BFGS in the bound's metric takes about 15 passes where labels are noisy. Where classes
+    separate the curvature at the optimum is far below the bound, and Newton's method in a metric
+    that follows the iterate overtakes it: digits with noise, N = 100,000 and l2 = 1e-6, took 154
+    passes instead of 1500.
+    """
+    if solver == "newton-cg" or state.newton:
+        return minimize_newton_cg(problem, state)
+    may_change = solver == "auto"
+    if minimize_lbfgs(problem, state, may_change).newton:
+        minimize_newton_cg(problem, state)
+    return state
+
+
+def minimize_lbfgs(problem: Problem, state: State, may_change: bool = False) -> State:
+    """L-BFGS in the first metric; with ``may_change`` it ends where Newton's method is due."""
+    solve = problem.first_metric()
+    while problem.goes_on(state):
+        if may_change and _is_slow(state.norms, problem.tol):
+            if problem.metric(state.x) is not None:
+                state.newton = True
+                state.steps, state.changes = [], []
+                break
+            may_change = False
+        if not _advance(problem, state, -_two_loops(state, solve)):
+            if not state.steps:
+                state.message = EXHAUSTED
+            # Steps that came of a rounding error may be at fault: once more without them.
+            state.steps, state.changes = [], []
+    return state
+
+
+def _is_slow(norms: list[float], tol: float) -> bool:
+    """Whether more than ``_PATIENCE`` iterations are to be expected at the present pace."""
+    if len(norms) <= _WINDOW:
+        return False
+    pace = np.log(norms[-1 - _WINDOW] / norms[-1]) / _WINDOW
+    return bool(np.log(norms[-1] / max(tol, 1e-300)) > _PATIENCE * pace)
+
+
+def _two_loops(state: State, solve: Metric) -> Array:
+    """Return the L-BFGS approximation of the inverse Hessian times the gradient."""
+    q = state.gradient.copy()
+    pairs = list(zip(state.steps, state.changes, strict=True))
+    used = []
+    for s, y in reversed(pairs):
+        rho = 1.0 / dot(s, y)
+        alpha = rho * dot(s, q)
+        q -= alpha * y
+        used.append((rho, alpha))
+    r = solve(q)
+    if pairs:
+        s, y = pairs[-1]
+        r *= dot(s, y) / dot(y, solve(y))
+    for (s, y), (rho, alpha) in zip(pairs, reversed(used), strict=True):
+        r += (alpha - rho * dot(y, r)) * s
+    return r
+
+
+def _advance(problem: Problem, state: State, direction: Array) -> bool:
+    """Move the state along a direction, and remember the step; False where nothing is gained."""
+    found = _search(problem, state, direction)
+    if found is None:
+        return False
+    x, loss, gradient = found
+    step, change = x - state.x, gradient - state.gradient
+    if dot(step, change) > 1e-14 * np.sqrt(dot(change, change) * dot(step, step)):
+        state.steps = [*state.steps, step][-problem.memory :]
+        state.changes = [*state.changes, change][-problem.memory :]
+    state.x, state.loss, state.gradient = x, loss, gradient
+    state.norms = [*state.norms, problem.norm(gradient)][-_WINDOW - 1 :]
+    state.n_iter += 1
+    if problem.progress is not None:
+        problem.progress(state)
+    return True
+
+
+def _search(problem: Problem, state: State, direction: Array) -> tuple[Array, float, Array] | None:
+    """Find a step that meets the weak Wolfe conditions, by bisection and extrapolation.
+
+    Where the loss changes by less than its own error its gradient decides, as in Hager and Zhang's
+    approximate conditions. Returns (x, loss, gradient) there, or None.
+    """
+    slope = dot(state.gradient, direction)
+    if not slope < 0:
+        return None
+    slack = problem.noise * max(abs(state.loss), 1e-30)
+    low, high, t = 0.0, np.inf, 1.0
+    best = None
+    for _ in range(_MAX_TRIALS):
+        x = state.x + t * direction
+        loss, gradient = problem.objective(x)
+        state.n_evaluations += 1
+        there = dot(gradient, direction) if np.isfinite(loss) else np.inf
+        short = abs(loss - state.loss) <= slack and abs(there) <= abs(slope)
+        if not (loss <= state.loss + _ARMIJO * t * slope or short):
+            high = t
+            # The minimum of the parabola through both values and the slope here.
+            gap = loss - state.loss - t * slope
+            fit = -slope * t * t / (2 * gap) if np.isfinite(gap) and gap > 0 else 0.0
+            t = min(max(fit, low + 0.1 * (high - low)), low + 0.5 * (high - low))
+            continue
+        best = x, loss, gradient
+        if there >= _CURVATURE * slope:
+            return best
+        low = t
+        t = 2.5 * t if high == np.inf else 0.5 * (low + high)
+    return best
+
+
+def minimize_newton_cg(problem: Problem, state: State) -> State:
+    """Newton's method; a step by conjugate gradients in a metric taken there or a little before."""
+    solve: Metric | None = None
+    if state.n_iter == 0:
+        solve = problem.first_metric()
+    elif state.metric_at is not None:
+        solve = problem.metric(state.metric_at)
+    while problem.goes_on(state):
+        if solve is None or state.last_products > _FEW_PRODUCTS:
+            solve = problem.metric(state.x) or solve or problem.first_metric()
+            state.metric_at = state.x
+        before = state.n_products
+        direction = _conjugate_gradients(problem.objective, state, solve)
+        state.last_products = state.n_products - before
+        if not _advance(problem, state, direction):
+            state.message = EXHAUSTED
+        state.steps, state.changes = [], []
+    return state
+
+
+def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> Array:
+    """Approximate -H⁻¹g, the closer the smaller the gradient already is."""
+    d = np.zeros_like(state.x)
+    r = -state.gradient
+    z = solve(r)
+    p, rho = z.copy(), dot(r, z)
+    goal = rho * min(0.25, np.sqrt(rho / max(abs(state.loss), 1e-30))) ** 2
+    for _ in range(_MAX_PRODUCTS):
+        product = objective.hessp(state.x, p)
+        state.n_products += 1
+        curvature = dot(p, product)
+        if not curvature > 0:
+            break
+        alpha = rho / curvature
+        d += alpha * p
+        r -= alpha * product
+        z = solve(r)
+        previous, rho = rho, dot(r, z)
+        if rho <= goal:
+            break
+        p = z + (rho / previous) * p
+    return d if d.any() else z
+
+
+def dot(a: Array, b: Array) -> float:
+    """Σ a·b on one thread: a BLAS that leaves its threads spinning slows the next kernel down."""
+    return float(np.einsum("i,i->", a, b))
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Cut range(n) into slices of at most ``size``."""
+    for first in range(0, n, size):
+        yield slice(first, min(first + size, n))

@@ -123,7 +123,11 @@ def test_one_class_is_an_error():
 def test_progress_reports_every_iteration():
     X, y = load_iris(return_X_y=True)
     seen = []
-    model = SoftmaxRegression()._fit(X, y, progress=lambda *values: seen.append(values))
+
+    def note(last):
+        seen.append((last.state.n_iter, last.state.loss, last.gradient_norm))
+
+    model = SoftmaxRegression()._fit(X, y, progress=note)
     assert [iteration for iteration, *_ in seen] == list(range(1, model.n_iter_ + 1))
     assert seen[-1][2] <= model.tol
     assert seen[-1][1] < seen[0][1]

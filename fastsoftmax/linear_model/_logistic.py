@@ -1,0 +1,232 @@
+"""scikit-learn's LogisticRegression, on the fused kernel."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import linear_model
+from sklearn.base import _fit_context
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from fastsoftmax import training
+from fastsoftmax.linear_model._fitting import (
+    FEATURES,
+    Tasks,
+    check_weights,
+    end_of_fit,
+)
+from fastsoftmax.objective import SoftmaxObjective
+
+Array = npt.NDArray[Any]
+
+# scikit-learn's names, and what runs here: the Newton solvers differ in name only.
+_SOLVERS = {"lbfgs": "auto", "newton-cg": "newton-cg", "newton-cholesky": "newton-cg"}
+# How each says that it needs more iterations.
+_LIMITS = {
+    "lbfgs": "lbfgs failed to converge",
+    "newton-cg": "newton-cg failed to converge. Increase the number of iterations.",
+    "newton-cholesky": "Newton solver did not converge after {n_iter} iterations.",
+}
+_signature = inspect.signature(linear_model.LogisticRegression)
+_PENALTY_IS_DEPRECATED = _signature.parameters["penalty"].default == "deprecated"
+
+
+class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
+    r"""Drop-in for ``sklearn.linear_model.LogisticRegression``: change the import.
+
+    Minimises the same function: :math:`\frac{1}{\sum_i s_i} \sum_i s_i \ell_i + \frac{1}{2C\sum_i
+    s_i}‖W‖²`, multinomial for three classes and more, binomial with ``coef_`` of shape (1, D) for
+    two; the penalty never touches the intercepts. Parameters, attributes, warnings and errors are
+    scikit-learn's, of the installed release. "lbfgs" chooses between L-BFGS and Newton's method
+    by itself; "newton-cg" and "newton-cholesky" both run Newton's method with conjugate gradients.
+
+    Not here: L1 and elastic-net penalties, and the solvers "liblinear", "sag" and "saga". They
+    raise a ValueError.
+
+    Parameters
+    ----------
+    penalty, C, l1_ratio, dual, tol, fit_intercept, intercept_scaling, class_weight, random_state, \
+solver, max_iter, verbose, warm_start, n_jobs
+        As in scikit-learn. ``tol`` bounds max|∇| of the function above. ``intercept_scaling`` and
+        ``n_jobs`` have no effect: threads are Numba's.
+
+    Attributes
+    ----------
+    coef_, intercept_, classes_, n_iter_, n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from fastsoftmax.linear_model import LogisticRegression
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> model = LogisticRegression(C=1.0, max_iter=1000).fit(X, y)
+    >>> model.coef_.shape, bool(model.score(X, y) > 0.94)
+    ((1, 30), True)
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+        """Fit to X (n_samples, n_features), dense or sparse, and labels y (n_samples,).
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Finite features; float32 is computed in float32, everything else in float64.
+        y : array_like of shape (n_samples,)
+            Labels, at least two different ones.
+        sample_weight : array_like of shape (n_samples,), optional
+            Weights ≥ 0.
+
+        Returns
+        -------
+        LogisticRegression
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            As scikit-learn's; also for penalties and solvers that are not here.
+        KeyboardInterrupt
+            On Ctrl-C; the estimator then holds the parameters reached, and has warned of it.
+        """
+        self._check_supported()
+        X, y = validate_data(self, X, y, **FEATURES)
+        check_classification_targets(y)
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but the data "
+                f"contains only one class: {classes[0]!r}"
+            )
+        tasks = Tasks(self, X, y, sample_weight, self._attributes)
+        weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
+        total = len(labels) if weight is None else float(weight.sum(dtype=np.float64))
+        objective = SoftmaxObjective(
+            X,
+            labels,
+            n_classes=len(classes),
+            # Two penalised rows ±w/2 have half the squared norm of w.
+            l2=(1.0 if len(classes) == 2 else 0.5) / (self._strength() * total),
+            fit_intercept=self.fit_intercept,
+            sample_weight=weight,
+        )
+        self.classes_ = classes
+        start = self._start(objective) if self.warm_start and hasattr(self, "coef_") else None
+        zeros = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
+        W, b = start or zeros
+        tasks.start(self._form(W, zeros[1] if b is None else b, X.dtype))
+        last = training.minimize(
+            objective,
+            solver=_SOLVERS[self.solver],
+            tol=self.tol,
+            max_iter=self.max_iter,
+            start=start,
+            progress=lambda iterate: self._report(tasks, iterate),
+        )
+        for name, value in self._attributes(last).items():
+            setattr(self, name, value)
+        self.n_iter_ = np.array([last.state.n_iter], np.int32)
+        if self.max_iter == 0:
+            tasks(last)
+        end_of_fit(last, self.tol, _LIMITS[self.solver])
+        tasks.close()
+        return self
+
+    def _check_supported(self) -> None:
+        """Refuse what scikit-learn has and this estimator does not."""
+        if self.solver not in _SOLVERS:
+            raise ValueError(
+                f"fastsoftmax's LogisticRegression supports the solvers {list(_SOLVERS)}, "
+                f"got solver={self.solver!r}"
+            )
+        if self.dual:
+            raise ValueError(f"Solver {self.solver} supports only dual=False, got dual={self.dual}")
+        l1_ratio = getattr(self, "l1_ratio", None)
+        given = self.penalty if self.penalty != "deprecated" else None
+        if given in ("l1", "elasticnet") or (l1_ratio and given is None):
+            raise ValueError(
+                f"Solver {self.solver} supports only 'l2' or None penalties, got penalty="
+                f"{self.penalty!r} and l1_ratio={l1_ratio!r}: for L1 and elastic net use "
+                "sklearn.linear_model.LogisticRegression"
+            )
+        self._warn_as_scikit_learn(l1_ratio)
+
+    def _warn_as_scikit_learn(self, l1_ratio: float | None) -> None:
+        """Warn as scikit-learn 1.8 and later does of parameters on their way out."""
+        if _PENALTY_IS_DEPRECATED and self.penalty != "deprecated":
+            warnings.warn(
+                "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid "
+                "this warning, leave 'penalty' set to its default value and use 'l1_ratio' or 'C' "
+                "instead.",
+                FutureWarning,
+                stacklevel=5,
+            )
+        if _PENALTY_IS_DEPRECATED and l1_ratio is None:
+            warnings.warn(
+                "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in 1.10. "
+                "Use 0<=l1_ratio<=1 instead.",
+                FutureWarning,
+                stacklevel=5,
+            )
+        if l1_ratio and 0 < l1_ratio < 1:
+            warnings.warn(
+                "l1_ratio parameter is only used when penalty is 'elasticnet'. Got "
+                f"(penalty={self.penalty})",
+                stacklevel=5,
+            )
+        if _PENALTY_IS_DEPRECATED and self.penalty == "l2" and l1_ratio != 0:
+            warnings.warn(
+                f"Inconsistent values: penalty={self.penalty} with l1_ratio={l1_ratio}. penalty "
+                "is deprecated. Please use l1_ratio only.",
+                stacklevel=5,
+            )
+        if self.penalty is None and self.C != 1.0:
+            warnings.warn(
+                "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=5
+            )
+        if _PENALTY_IS_DEPRECATED and self.n_jobs is not None:
+            warnings.warn(
+                "'n_jobs' has no effect since 1.8 and will be removed in 1.10. You provided "
+                f"'n_jobs={self.n_jobs}', please leave it unspecified.",
+                FutureWarning,
+                stacklevel=5,
+            )
+
+    def _strength(self) -> float:
+        return np.inf if self.penalty is None else float(self.C)
+
+    def _report(self, tasks: Tasks, iterate: training.Iterate) -> None:
+        tasks(iterate)
+        if self.verbose:
+            state = iterate.state
+            print(
+                f"iteration {state.n_iter}: loss {state.loss:.8f}, max|gradient| "
+                f"{iterate.gradient_norm:.2e}, {iterate.passes} passes"
+            )
+
+    def _attributes(self, iterate: training.Iterate) -> dict[str, Any]:
+        return self._form(*iterate.parameters, iterate.objective.objective.dtype)
+
+    def _form(self, W: Array, b: Array, dtype: Any) -> dict[str, Any]:
+        """scikit-learn's shapes: one row for two classes."""
+        if len(W) == 2:
+            W, b = W[1:] - W[:1], b[1:] - b[:1]
+        return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
+
+    def _start(self, objective: SoftmaxObjective) -> tuple[Array, Array | None]:
+        """W and b of an earlier fit."""
+        W, b = np.asarray(self.coef_, float), np.asarray(self.intercept_, float).ravel()
+        if objective.n_classes == 2 and len(W) == 1:
+            W, b = np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2
+        if W.shape != (objective.n_classes, objective.n_features):
+            raise ValueError(
+                f"warm_start: coef_ of shape {self.coef_.shape} does not fit "
+                f"{objective.n_classes} classes and {objective.n_features} features"
+            )
+        return W, b if objective.fit_intercept else None

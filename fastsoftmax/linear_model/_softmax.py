@@ -1,0 +1,461 @@
+"""Multinomial logistic regression with this project's own parameters."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from fastsoftmax import _validate, adam, reference, training
+from fastsoftmax._options import make_targets
+from fastsoftmax.linear_model._fitting import (
+    FEATURES,
+    CallbackSupportMixin,
+    Tasks,
+    check_weights,
+    end_of_fit,
+    with_callbacks,
+)
+from fastsoftmax.objective import SoftmaxObjective
+
+Array = npt.NDArray[Any]
+Solver = Literal["auto", "lbfgs", "newton-cg", "adam"]
+
+
+class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    r"""Multinomial logistic regression on the fused kernel.
+
+    Minimises :math:`J(W, b) = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i})
+    + λ‖W‖²` with :math:`z_i = W x_i + b`. There is one row of W for each class, for two classes as
+    well. X is neither copied nor changed. The solvers work in a metric made of a sample of the rows
+    (see `fastsoftmax.metrics`), so scales and correlations of the features hardly matter, and the
+    optimum is where it was.
+
+    Parameters
+    ----------
+    l2 : float, default 1e-4
+        λ ≥ 0. scikit-learn's ``C`` corresponds to λ = 1/(2·C·Σs).
+    solver : {"auto", "lbfgs", "newton-cg", "adam"}, default "auto"
+        "auto" begins with L-BFGS and changes to Newton's method where convergence is slow, as it is
+        where the classes separate. "adam" takes mini-batches: near the optimum in few passes,
+        never at it.
+    tol : float, default 1e-4
+        The fit ends when no entry of ∇J, in the original coordinates, exceeds it. For "adam": when
+        the loss has not fallen by as much in ``n_iter_no_change`` epochs.
+    max_iter : int, default 1000
+        Most iterations of the solver, epochs for "adam".
+    fit_intercept : bool, default True
+        Whether b exists; it is never penalised.
+    class_weight : dict or "balanced", optional
+        Weights of the classes, by label, as in scikit-learn.
+    warm_start : bool, default False
+        Whether fit starts from the parameters of an earlier one.
+    verbose : int, default 0
+        Print a line after every iteration.
+    random_state : int, RandomState instance or None, default None
+        Order of the batches and the validation split of "adam".
+    batch_size : int or "auto", default "auto"
+        Rows of a mini-batch.
+    learning_rate : float, default 0.02
+        Step of Adam in the coordinates of standardised features; it falls as 1/√steps.
+    early_stopping : bool, default False
+        Whether "adam" holds ``validation_fraction`` of the rows back and ends when their loss has
+        not improved for ``n_iter_no_change`` epochs, with the parameters that were best.
+    validation_fraction : float, default 0.1
+    n_iter_no_change : int, default 5
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_classes, n_features)
+        W, in the dtype of X (float32 or float64).
+    intercept_ : ndarray of shape (n_classes,)
+        b, zeros without an intercept.
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    n_iter_ : int
+        Iterations made.
+    loss_ : float
+        J at the end.
+    n_features_in_ : int
+        Features seen in fit.
+    feature_names_in_ : ndarray of str
+        Their names, where X had names.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from fastsoftmax.linear_model import SoftmaxRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = SoftmaxRegression().fit(X, y)
+    >>> model.coef_.shape, bool(model.score(X, y) > 0.95)
+    ((3, 4), True)
+    """
+
+    def __init__(
+        self,
+        l2: float = 1e-4,
+        *,
+        solver: Solver = "auto",
+        tol: float = 1e-4,
+        max_iter: int = 1000,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        random_state: Any = None,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 0.02,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+    ) -> None:
+        self.l2 = l2
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.random_state = random_state
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+
+    # ------------------------------------------------------------------------------- fitting
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SoftmaxRegression:
+        """Fit to X (n_samples, n_features) and labels y (n_samples,).
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Finite features; float32 is computed in float32, everything else in float64.
+        y : array_like of shape (n_samples,), or of float, shape (n_samples, n_classes)
+            Labels of any sortable kind, at least two different ones; or rows of non-negative
+            targets, ``classes_`` then being 0, 1, ...
+        sample_weight : array_like of shape (n_samples,), optional
+            Finite weights ≥ 0.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Where scikit-learn's estimators raise it: shapes, NaN or inf, fewer than two classes.
+        KeyboardInterrupt
+            On Ctrl-C; the estimator then holds the parameters reached, and has warned of it.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where ``max_iter`` ends the fit before ``tol`` is reached.
+        """
+        return self._fit(X, y, sample_weight)
+
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None
+    ) -> SoftmaxRegression:
+        self._check_parameters()
+        X, y, classes, labels = self._check_data(X, y)
+        weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
+        objective = SoftmaxObjective(
+            X,
+            y if labels is None else labels,
+            n_classes=len(classes),
+            l2=float(self.l2),
+            fit_intercept=bool(self.fit_intercept),
+            sample_weight=weight,
+            class_weight=self._probability_weights(len(classes)) if labels is None else None,
+        )
+        start = self._start(classes, X.shape[1])
+        self._forget_batches()
+        if self.solver == "adam":
+            self._fit_in_batches(objective, start)
+        else:
+            tasks = Tasks(self, X, y, sample_weight, _attributes)
+            self._minimize(objective, start, tasks, progress)
+            tasks.close()
+        self.classes_ = classes
+        return self
+
+    def _check_parameters(self) -> None:
+        _validate.as_strength(self.l2)
+        _validate.as_strength(self.tol, "tol")
+        _validate.as_count(self.max_iter, "max_iter", at_least=1)
+        _validate.as_count(self.n_iter_no_change, "n_iter_no_change", at_least=1)
+        if not _validate.as_strength(self.learning_rate, "learning_rate") > 0:
+            raise ValueError(f"learning_rate: expected a number > 0, got {self.learning_rate!r}")
+        if self.batch_size != "auto":
+            _validate.as_count(self.batch_size, "batch_size", at_least=1)
+        if not 0 < _validate.as_strength(self.validation_fraction, "validation_fraction") < 1:
+            raise ValueError("validation_fraction: expected a number between 0 and 1")
+        if self.solver not in (*training.SOLVERS, "adam"):
+            raise ValueError(
+                f"solver: expected one of {[*training.SOLVERS, 'adam']}, got {self.solver!r}"
+            )
+
+    def _check_data(self, X: Any, y: Any) -> tuple[Any, Array, Array, Array | None]:
+        """X and y checked, classes, and the labels' numbers; None for probability targets."""
+        if getattr(np.asarray(y), "ndim", 0) == 2 and np.shape(y)[1] > 1 and _is_float(y):
+            X, y = validate_data(self, X, y, multi_output=True, **FEATURES)
+            return X, y, np.arange(y.shape[1]), None
+        X, y = validate_data(self, X, y, **FEATURES)
+        check_classification_targets(y)
+        classes, labels = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
+        return X, y, classes, labels
+
+    def _probability_weights(self, n_classes: int) -> Array | None:
+        """Class weights for probability targets."""
+        if self.class_weight is None:
+            return None
+        if not isinstance(self.class_weight, dict):
+            raise ValueError(
+                f"class_weight: expected None or a dict with probability targets, got "
+                f"{self.class_weight!r}"
+            )
+        return np.array([self.class_weight.get(k, 1.0) for k in range(n_classes)])
+
+    def _start(self, classes: Array, n_features: int) -> tuple[Array, Array | None] | None:
+        """W and b of an earlier fit to start from."""
+        if not (self.warm_start and hasattr(self, "coef_")):
+            return None
+        if self.coef_.shape != (len(classes), n_features):
+            raise ValueError(
+                f"warm_start: coef_ of shape {self.coef_.shape} does not fit {len(classes)} "
+                f"classes and {n_features} features"
+            )
+        W, b = self.coef_.astype(float), self.intercept_.astype(float)
+        return W, b if self.fit_intercept else None
+
+    def _minimize(
+        self, objective: SoftmaxObjective, start: Any, tasks: Tasks, progress: Any
+    ) -> None:
+        def report(iterate: training.Iterate) -> None:
+            tasks(iterate)
+            if progress is not None:
+                progress(iterate)
+            if self.verbose:
+                _print_line(iterate.state.n_iter, iterate.state.loss, iterate.gradient_norm)
+
+        W0 = np.zeros((objective.n_classes, objective.n_features))
+        W, b = start or (W0, None)
+        tasks.start({"coef_": W, "intercept_": np.zeros(len(W)) if b is None else b, "n_iter_": 0})
+        last = training.minimize(
+            objective,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            start=start,
+            progress=report,
+        )
+        for name, value in _attributes(last).items():
+            setattr(self, name, value)
+        end_of_fit(last, self.tol)
+
+    # --------------------------------------------------------------------------- mini-batches
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+    ) -> SoftmaxRegression:
+        """Go on training with one pass over X in mini-batches, by Adam.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Some rows; those of the first call set the features' scales.
+        y : array_like of shape (n_samples,)
+            Their labels.
+        classes : array_like of shape (n_classes,), optional
+            All labels there will be; needed in the first call.
+        sample_weight : array_like of shape (n_samples,), optional
+            Finite weights ≥ 0.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; where ``classes`` is missing, changes, or lacks a label of ``y``. Nothing has
+            been learnt then.
+        """
+        self._check_parameters()
+        first = not hasattr(self, "_optimizer")
+        classes = self._check_classes(classes, first)
+        # Finite or not, training finds out anyway: see below.
+        X, y = validate_data(
+            self, X, y, reset=first and not hasattr(self, "coef_"), ensure_all_finite=False,
+            **FEATURES,
+        )  # fmt: skip
+        labels = np.searchsorted(classes, y)
+        if (labels == len(classes)).any() or (
+            classes[np.minimum(labels, len(classes) - 1)] != y
+        ).any():
+            unknown = np.setdiff1d(y, classes)
+            raise ValueError(f"y: expected labels among classes, got {unknown[:5]} as well")
+        if self.class_weight == "balanced":
+            raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
+        weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
+        checked = _validate.as_features(X)
+        targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
+        if first:
+            optimizer = self._new_optimizer(checked, len(classes), self._start(classes, X.shape[1]))
+        else:
+            optimizer = copy.deepcopy(self.__dict__["_optimizer"])
+            optimizer.learning_rate, optimizer.l2 = float(self.learning_rate), float(self.l2)
+        rng = np.random.default_rng(
+            check_random_state(self.random_state).randint(2**31) + optimizer.step
+        )
+        loss = optimizer.epoch(checked, targets, self._batch_rows(len(labels)), rng)
+        if not (np.isfinite(optimizer.W).all() and np.isfinite(loss)):
+            check_array(X, accept_sparse="csr", input_name="X")  # NaN or inf: raises and says so
+            raise ValueError("the loss overflows: lower learning_rate, or scale the features down")
+        self._optimizer, self.classes_, self.loss_ = optimizer, classes, loss
+        self.coef_, self.intercept_ = optimizer.W, optimizer.b
+        self.n_iter_ = getattr(self, "n_iter_", 0) + 1
+        return self
+
+    def _check_classes(self, classes: Any, first: bool) -> Array:
+        if classes is None:
+            if not hasattr(self, "classes_"):
+                raise ValueError("classes: expected all labels in the first call of partial_fit")
+            return np.asarray(self.classes_)
+        classes = np.unique(classes)
+        if len(classes) < 2:
+            raise ValueError(f"classes: expected at least two labels, got {classes}")
+        if (not first or hasattr(self, "coef_")) and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"classes: expected {self.classes_} as before, got {classes}")
+        return np.asarray(classes)
+
+    def _new_optimizer(self, X: Any, n_classes: int, start: Any) -> adam.Adam:
+        dtype = X.dtype
+        W, b = start or (np.zeros((n_classes, X.shape[1])), None)
+        return adam.Adam.start(
+            X,
+            W.astype(dtype),
+            np.zeros(n_classes, dtype) if b is None else b.astype(dtype),
+            l2=float(self.l2),
+            fit_intercept=bool(self.fit_intercept),
+            learning_rate=float(self.learning_rate),
+        )
+
+    def _forget_batches(self) -> None:
+        self.__dict__.pop("_optimizer", None)
+
+    def _batch_rows(self, n_rows: int) -> int:
+        return adam.automatic_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
+
+    def _fit_in_batches(self, objective: SoftmaxObjective, start: Any) -> None:
+        """Epochs of Adam, until the loss, on held-out rows with early stopping, stops falling."""
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        training_part, held_out = objective, None
+        if self.early_stopping:
+            training_part, held_out = objective.split(self.validation_fraction, rng)
+        X, targets = training_part._X, training_part._targets
+        optimizer = self._new_optimizer(X, objective.n_classes, start)
+        batch_rows = self._batch_rows(len(X))
+        best, waited, message = np.inf, 0, "max_iter reached"
+        kept = optimizer.W.copy(), optimizer.b
+        for epoch in range(1, self.max_iter + 1):
+            loss = optimizer.epoch(X, targets, batch_rows, rng)
+            if held_out is not None:
+                loss = held_out.value(held_out.pack(optimizer.W, _or_none(optimizer)))
+            if not np.isfinite(loss):
+                raise ValueError("the loss overflows: lower learning_rate, or scale the features")
+            if self.verbose:
+                _print_line(epoch, loss, None)
+            waited = 0 if loss < best - self.tol else waited + 1
+            if loss < best or held_out is None:
+                kept = optimizer.W.copy(), optimizer.b
+            best = min(best, loss)
+            if waited >= self.n_iter_no_change:
+                message = ""
+                break
+        self.coef_, self.intercept_ = kept
+        self.n_iter_, self.loss_ = epoch, best
+        if message:
+            warnings.warn(
+                f"stopped after {epoch} epochs while the loss still fell; increase max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=5,
+            )
+
+    # ----------------------------------------------------------------------------- predicting
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's description of what this estimator takes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def _logits(self, X: Any) -> Array:
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, **FEATURES)
+        logits: Array = X @ self.coef_.T + self.intercept_
+        return logits
+
+    def decision_function(self, X: Any) -> Array:
+        """Logits (n_samples, n_classes); for two classes their difference z₁ - z₀ (n_samples,)."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict(self, X: Any) -> Array:
+        """Name the most probable class of every row."""
+        best = self._logits(X).argmax(axis=1)
+        labels: Array = self.classes_[best]
+        return labels
+
+    def predict_proba(self, X: Any) -> Array:
+        """Class probabilities (n_samples, n_classes)."""
+        return reference.softmax(self._logits(X))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities, by log-softmax: finite where they underflow."""
+        return reference.log_softmax(self._logits(X))
+
+
+def _attributes(iterate: training.Iterate) -> dict[str, Any]:
+    W, b = iterate.parameters
+    dtype = iterate.objective.objective.dtype
+    return {
+        "coef_": W.astype(dtype),
+        "intercept_": b.astype(dtype),
+        "n_iter_": iterate.state.n_iter,
+        "loss_": iterate.state.loss,
+    }
+
+
+def _or_none(optimizer: adam.Adam) -> Array | None:
+    return optimizer.b if optimizer.fit_intercept else None
+
+
+def _is_float(y: Any) -> bool:
+    return np.asarray(y).dtype.kind == "f"
+
+
+def _print_line(iteration: int, loss: float, norm: float | None) -> None:
+    rest = "" if norm is None else f", max|gradient| {norm:.2e}"
+    print(f"iteration {iteration}: loss {loss:.8f}{rest}")
