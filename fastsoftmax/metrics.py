@@ -44,6 +44,8 @@ class Metrics:
         self.n_classes = objective.objective.n_classes
         self.has_bias = objective.objective.fit_intercept
         self.n_features = objective.objective.n_features + self.has_bias
+        # With fewer rows than features it is singular but for λ, and blows rounding up by 1/λ.
+        self.has_gram = self.n_features <= min(_MAX_FEATURES, objective.pool.n_rows // 2)
         self.follows = self.n_features <= _MAX_FEATURES and (
             self._is_small() or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
         )
@@ -51,7 +53,7 @@ class Metrics:
     def __call__(self, v: Array | None) -> Metric | None:
         """Inverse of the approximate Hessian at ``v``; None where there is none but the first."""
         if v is None:
-            return self._bound() if self.n_features <= _MAX_FEATURES else self._diagonal()
+            return self._bound() if self.has_gram else self._diagonal()
         if not self.follows:
             return None
         return self._full(v) if self._is_small() else self._blocks(v)
@@ -93,11 +95,12 @@ class Metrics:
         return X, weight, reference.softmax(X @ W.T)
 
     def _damp(self, M: Array, floor: float = 1e-10) -> Array:
-        """Add the penalty to a block of x̃x̃ᵀ, and what keeps it invertible."""
+        """Add the penalty to a block of x̃x̃ᵀ, and what keeps it invertible, whatever the scales."""
         n = self.n_features - self.has_bias
         M[np.arange(n), np.arange(n)] += 2 * self.l2
         diagonal = np.einsum("ii->i", M)
-        diagonal += floor * diagonal.mean() + np.finfo(float).tiny
+        diagonal *= 1 + floor
+        diagonal[diagonal <= 0] = 1.0
         return M
 
     def _bound(self) -> Metric:

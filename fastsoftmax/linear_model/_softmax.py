@@ -184,13 +184,13 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         )
         start = self._start(classes, X.shape[1])
         self._forget_batches()
+        self.classes_ = classes
         if self.solver == "adam":
             self._fit_in_batches(objective, start)
         else:
             tasks = Tasks(self, X, y, sample_weight, _attributes)
             self._minimize(objective, start, tasks, progress)
             tasks.close()
-        self.classes_ = classes
         return self
 
     def _check_parameters(self) -> None:

@@ -1,0 +1,160 @@
+"""Solvers and metrics: optima, passes, and states one can go on from."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_digits
+
+from fastsoftmax import SoftmaxObjective, solvers, training
+from fastsoftmax.coordinates import CentredObjective
+from fastsoftmax.metrics import Metrics
+
+
+class Quadratic:
+    """½ (x - 3)ᵀ A (x - 3)."""
+
+    def __init__(self, A):
+        self.A = A
+
+    def __call__(self, x):
+        return float((x - 3) @ self.A @ (x - 3)) / 2, self.A @ (x - 3)
+
+    def hessp(self, x, v):
+        return self.A @ v
+
+
+def problem_of(objective, metric=lambda x: lambda g: g, **options):
+    settings = {"tol": 1e-8, "max_iter": 100, "noise": 1e-16, **options}
+    return solvers.Problem(objective, metric, lambda g: float(np.abs(g).max()), **settings)
+
+
+def noisy_problem(dtype=np.float64, rows=3000, n_features=12, n_classes=5):
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((rows, n_features)) @ rng.standard_normal((n_features, n_features))
+    y = (mixed[:, :n_classes] + 3 * rng.gumbel(size=(rows, n_classes))).argmax(axis=1)
+    X = mixed * np.geomspace(1e-2, 1e2, n_features) + rng.normal(size=n_features)
+    return X.astype(dtype), y
+
+
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
+def test_solvers_know_nothing_of_data(solver):
+    problem = problem_of(Quadratic(np.diag([1.0, 2.0, 5.0])))
+    state = solvers.minimize(problem, problem.start(np.zeros(3)), solver)
+    np.testing.assert_allclose(state.x, 3.0, atol=1e-7)
+    assert state.norms[-1] <= 1e-8
+    assert state.message == ""
+    assert state.n_evaluations >= state.n_iter >= 1
+    assert (state.n_products > 0) == (solver == "newton-cg")
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+def test_the_right_metric_needs_one_step(solver):
+    A = np.array([[1e4, 3.0], [3.0, 1e-2]])
+    inverse = np.linalg.inv(A)
+    problem = problem_of(Quadratic(A), lambda x: lambda g: inverse @ g, tol=1e-6)
+    state = solvers.minimize(problem, problem.start(np.zeros(2)), solver)
+    assert state.n_iter == 1
+
+
+def test_it_stops_where_nothing_improves_any_more():
+    def stuck(x):
+        return 1.0 + float((x**2).sum()) * 1e-30, np.ones(2)
+
+    problem = problem_of(stuck, noise=0.0)
+    state = solvers.minimize(problem, problem.start(np.ones(2)), "lbfgs")
+    assert state.message == solvers.EXHAUSTED
+    assert state.n_iter < problem.max_iter
+
+
+@pytest.mark.parametrize("kind", ["bound", "full", "blocks"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_metrics_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatch):
+    monkeypatch.setattr("fastsoftmax.metrics._PASSES", 1e9)  # all rows
+    X, y = noisy_problem()
+    obj = SoftmaxObjective(X, y, l2=1e-3, fit_intercept=fit_intercept)
+    centred = CentredObjective(obj)
+    metrics = Metrics(centred)
+    v = training.minimize(obj, tol=1e-6).state.x
+    metric = {"bound": metrics._bound, "full": lambda: metrics._full(v),
+              "blocks": lambda: metrics._blocks(v)}[kind]()  # fmt: skip
+    rng = np.random.default_rng(1)
+    ratios = []
+    for _ in range(8):
+        u = centred.without_shift(rng.standard_normal(obj.size))
+        back = metric(centred.hessp(v, u))
+        scale = np.sqrt(u @ centred.hessp(v, u))
+        ratios.append(np.sqrt(back @ centred.hessp(v, back)) / scale)
+        if kind == "full":  # all rows were taken: it is the inverse
+            assert np.sqrt((back - u) @ centred.hessp(v, back - u)) <= 1e-3 * scale
+    if kind == "bound":
+        assert max(ratios) <= 1 + 1e-6  # M is nowhere less than the Hessian
+    assert min(ratios) > 0.05
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
+def test_few_passes_where_labels_are_noisy(dtype, solver):
+    X, y = noisy_problem(dtype)
+    last = training.minimize(SoftmaxObjective(X, y, l2=1e-5), solver=solver, tol=1e-4)
+    exact = training.minimize(SoftmaxObjective(X.astype(float), y, l2=1e-5), tol=1e-8)
+    W, b = last.parameters
+    obj = SoftmaxObjective(X.astype(float), y, l2=1e-5)
+    assert last.gradient_norm <= 1e-4
+    assert obj.value(obj.pack(W, b)) <= exact.state.loss * (1 + 1e-5)
+    assert last.passes <= 60
+    assert math.isclose(W.sum(), 0, abs_tol=1e-6 * np.abs(W).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_newton_takes_over_where_classes_separate(dtype):
+    X, y = load_digits(return_X_y=True)
+    obj = SoftmaxObjective(X.astype(dtype), y, l2=1e-6)
+    last = training.minimize(obj, tol=1e-5, max_iter=300)
+    assert last.state.newton
+    assert last.gradient_norm <= 1e-5
+    assert last.passes < 400
+
+
+def test_sparse_and_wide_take_the_diagonal():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 30))
+    y = (X[:, :5] + rng.gumbel(size=(3000, 5))).argmax(axis=1)
+    wide = sparse.random_array((3000, 3000), density=0.01, format="csr", rng=0)
+    wide = sparse.csr_array(sparse.hstack([sparse.csr_array(X), wide]))
+    obj = SoftmaxObjective(wide, y, l2=1e-2)
+    assert not Metrics(CentredObjective(obj)).follows
+    last = training.minimize(obj, tol=1e-5, max_iter=300)
+    assert last.gradient_norm <= 1e-5
+    same = training.minimize(SoftmaxObjective(wide.toarray(), y, l2=1e-2), tol=1e-5, max_iter=300)
+    assert last.state.loss == pytest.approx(same.state.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 16, 20])
+def test_a_state_goes_on_bit_by_bit(stop_after):
+    X, y = load_digits(return_X_y=True)
+    obj = SoftmaxObjective(X, y, l2=1e-6)
+    states = []
+    whole = training.minimize(
+        obj, tol=1e-6, progress=lambda it: states.append(copy.deepcopy(it.state))
+    )
+    assert whole.state.newton
+    resumed = training.minimize(obj, tol=1e-6, state=states[stop_after])
+    np.testing.assert_array_equal(resumed.state.x, whole.state.x)
+    assert resumed.state.n_iter == whole.state.n_iter
+
+
+def test_an_interruption_keeps_what_was_reached():
+    X, y = noisy_problem()
+    obj = SoftmaxObjective(X, y, l2=1e-5)
+
+    def interrupt(iterate):
+        if iterate.state.n_iter == 3:
+            raise KeyboardInterrupt
+
+    last = training.minimize(obj, tol=1e-8, progress=interrupt)
+    assert last.state.message == training.INTERRUPTED
+    assert last.state.n_iter == 3
+    assert last.state.loss < obj.value(obj.x0)
