@@ -11,11 +11,12 @@ import numpy.typing as npt
 from fastsoftmax._backend import accumulator
 from fastsoftmax._csr import CSR
 from fastsoftmax._options import Targets
+from fastsoftmax.coordinates import worthwhile_mean
 
 Array = npt.NDArray[Any]
 
 _DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
-_MAX_BATCH = 8192
+_MAX_BATCH = 32768
 _MEAN_ROWS = 16384
 # The learning rate falls as 1/√(1 + step/_HALF_LIFE): batches that fit badly average out.
 _HALF_LIFE = 50
@@ -58,7 +59,7 @@ class Adam:
             variance = np.asarray(rows.multiply(rows).mean(axis=0), float).ravel()
         else:
             rows = X[first].astype(np.float64)
-            mean = rows.mean(axis=0) if fit_intercept else np.zeros(W.shape[1])
+            mean = worthwhile_mean(rows) if fit_intercept else np.zeros(W.shape[1])
             variance = np.square(rows - mean).mean(axis=0)
         # A feature not seen yet must not take a step of 1/0.
         scale = np.sqrt(np.maximum(variance, 1e-4 * variance.mean()))
@@ -99,7 +100,7 @@ class Adam:
 
     def update(self, X: Any, targets: Targets) -> float:
         """Take one step; return the sum of the batch's losses before it."""
-        center = self.mean if not isinstance(X, CSR) else None
+        center = self.mean if self.mean.any() else None
         sums = accumulator(self.W, self.c, center, sparse=isinstance(X, CSR))
         sums.add(X, targets)
         loss, weight, bias = sums.finish(targets.total, 0.0)
@@ -124,7 +125,7 @@ def _direction(gradient: Array, m: Array, v: Array) -> Array:
 
 def automatic_batch_size(n_rows: int) -> int:
     """Enough batches to make progress in an epoch, each large enough for all cores."""
-    return min(max(n_rows // 60, 64), _MAX_BATCH)
+    return min(max(n_rows // 30, 64), _MAX_BATCH)
 
 
 def _take(X: Any, rows: slice) -> Any:

@@ -62,10 +62,15 @@ class Metrics:
         return bool(self.n_classes * self.n_features <= _MAX_FULL)
 
     def _count(self, work: float) -> int:
-        """Rows that cost ``_PASSES`` passes over the data at ``work`` multiply-adds each."""
+        """Rows that cost ``_PASSES`` passes over the data at ``work`` multiply-adds each.
+
+        No more than a sample needs: NumPy takes far longer over a row than the kernel, and all of
+        (1M, 100, 10) took 4 s.
+        """
         n_rows = self.objective.pool.n_rows
         a_pass = 4.0 * n_rows * self.n_features * self.n_classes
-        return int(min(max(_PASSES * a_pass / work, 8 * self.n_features, 2000), n_rows))
+        rows = max(_PASSES * a_pass / work, 8 * self.n_features, 2000)
+        return int(min(rows, 100 * self.n_features + 10_000, n_rows))
 
     def _even_sample(self, n_rows: int) -> tuple[Array, Array]:
         """Rows x̃ and their share of the weight."""

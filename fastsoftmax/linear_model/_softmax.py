@@ -310,12 +310,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             self, X, y, reset=first and not hasattr(self, "coef_"), ensure_all_finite=False,
             **FEATURES,
         )  # fmt: skip
-        labels = np.searchsorted(classes, y)
-        if (labels == len(classes)).any() or (
-            classes[np.minimum(labels, len(classes) - 1)] != y
-        ).any():
-            unknown = np.setdiff1d(y, classes)
-            raise ValueError(f"y: expected labels among classes, got {unknown[:5]} as well")
+        labels = _numbers(y, classes)
         if self.class_weight == "balanced":
             raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
@@ -446,6 +441,20 @@ def _attributes(iterate: training.Iterate) -> dict[str, Any]:
         "n_iter_": iterate.state.n_iter,
         "loss_": iterate.state.loss,
     }
+
+
+def _numbers(y: Array, classes: Array) -> Array:
+    """Return the labels' numbers among the classes."""
+    if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
+        known = len(y) == 0 or (0 <= y.min() and y.max() < len(classes))
+        labels = y
+    else:
+        labels = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        known = bool((classes[labels] == y).all())
+    if not known:
+        unknown = np.setdiff1d(y, classes)
+        raise ValueError(f"y: expected labels among classes, got {unknown[:5]} as well")
+    return labels
 
 
 def _or_none(optimizer: adam.Adam) -> Array | None:
