@@ -1,0 +1,162 @@
+"""Chunks of Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _validate
+from fastsoftmax._chunk_source import ChunkSource, rows_per_chunk, select_columns
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise ImportError('reading Parquet needs pip install "fastsoftmax[parquet]"') from error
+
+Array = npt.NDArray[Any]
+
+# Columns a power of two of bytes apart would meet in the same sets of the cache.
+_PAGE, _STAGGER = 4096, 5 * 64
+
+
+class _Span(NamedTuple):
+    """Row groups that are read together."""
+
+    file: Path
+    metadata: Any
+    groups: list[int]
+    n_rows: int
+
+    @property
+    def where(self) -> str:
+        """File and row group, for errors."""
+        first, last = self.groups[0], self.groups[-1]
+        name = f"row group {first}" if first == last else f"row groups {first} to {last}"
+        return f"{self.file}: {name}"
+
+
+class ParquetSource(ChunkSource):
+    """A Parquet file, or a directory of them in the order of their names.
+
+    Row groups are decoded one after the other by pyarrow's threads, small ones together and large
+    ones in batches, and their columns copied into one of two F-ordered blocks, which the kernel
+    reads as they lie. On warm files that took less time than a scan by `pyarrow.dataset`, whose
+    queues also hold many batches.
+    """
+
+    def __init__(
+        self, path: Path, target: str | None, features: list[str] | None, chunk_rows: int | None
+    ) -> None:
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        footers = [(file, _footer(file)) for file in files]
+        present = list(footers[0][1].schema.to_arrow_schema().names)
+        names = select_columns(path, present, target, features)
+        super().__init__(path, len(names), names)
+        self.target = str(target)
+        self._dtype = _common_dtype(files[0], footers[0][1], names)
+        for file, metadata in footers[1:]:
+            self._check_schema(file, metadata, footers[0][1])
+        self._rows = rows_per_chunk(chunk_rows, len(names) * self._dtype.itemsize)
+        self._spans = [
+            span for file, footer in footers for span in _spans(file, footer, self._rows)
+        ]
+        self._find_classes(
+            (span.where, _to_numpy(batch.column(0)))
+            for span in self._spans
+            for batch in _batches(span, [self.target], span.n_rows)
+        )
+
+    def _check_schema(self, file: Path, metadata: Any, first: Any) -> None:
+        expected, schema = first.schema.to_arrow_schema(), metadata.schema.to_arrow_schema()
+        for name in [*(self.feature_names or []), self.target]:
+            if name not in schema.names:
+                raise ValueError(f'{file}: no column "{name}", which other files have')
+            want, got = expected.field(name).type, schema.field(name).type
+            if want != got:
+                raise ValueError(f'{file}: column "{name}": expected {want} as before, got {got}')
+
+    def _read(self) -> Iterator[tuple[str, Any, Array]]:
+        size = self._dtype.itemsize
+        rows = min(self._rows, max(span.n_rows for span in self._spans))
+        stride = (-(-rows * size // _PAGE) * _PAGE + _STAGGER) // size
+        blocks = np.empty((2, self.n_features, stride), self._dtype)
+        names = [*(self.feature_names or []), self.target]
+        turn = 0
+        for span in self._spans:
+            for batch in _batches(span, names, self._rows):
+                block, turn = blocks[turn], 1 - turn
+                for i in range(self.n_features):
+                    column = batch.column(i)
+                    if column.null_count:
+                        raise ValueError(f'{span.where}: column "{names[i]}": missing values')
+                    block[i, : len(column)] = _to_numpy(column)
+                yield span.where, block[:, : batch.num_rows].T, _to_numpy(batch.column(-1))
+
+
+def _footer(file: Path) -> Any:
+    try:
+        return pq.read_metadata(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{file}: not a readable Parquet file: {error}") from None
+
+
+def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
+    """Cut a file into runs of row groups of at most ``chunk_rows`` rows, or single larger ones."""
+    groups: list[int] = []
+    n_rows = 0
+    for i in range(metadata.num_row_groups):
+        more = metadata.row_group(i).num_rows
+        if groups and n_rows + more > chunk_rows:
+            yield _Span(file, metadata, groups, n_rows)
+            groups, n_rows = [], 0
+        groups, n_rows = [*groups, i], n_rows + more
+    if n_rows:
+        yield _Span(file, metadata, groups, n_rows)
+
+
+def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
+    """Tables or record batches of these columns, in this order."""
+    try:
+        # Opened for each span: a mapping that lived on would count as memory page by page.
+        with pa.memory_map(str(span.file)) as mapped, pq.ParquetFile(
+            mapped, metadata=span.metadata
+        ) as file:  # fmt: skip
+            if span.n_rows <= batch_rows:
+                table = file.read_row_groups(span.groups, columns=names, use_threads=True)
+                yield table.select(names)
+                return
+            batches = file.iter_batches(batch_rows, span.groups, names, use_threads=True)
+            for batch in batches:
+                yield batch.select(names)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{span.where}: not readable: {error}") from None
+
+
+def _to_numpy(column: Any) -> Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if isinstance(column, pa.ChunkedArray):
+        array: Array = column.to_numpy()
+        return array
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _common_dtype(file: Path, metadata: Any, names: list[str]) -> np.dtype[Any]:
+    """Return the dtype of all columns if they have one, or the one that is computed in."""
+    schema = metadata.schema.to_arrow_schema()
+    dtypes: set[np.dtype[Any]] = set()
+    for name in names:
+        kind = schema.field(name).type
+        if not (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        ):
+            raise ValueError(f'{file}: column "{name}": expected numbers, got {kind}')
+        dtypes.add(np.dtype(kind.to_pandas_dtype()))
+    if len(dtypes) == 1:
+        return dtypes.pop()
+    return max((_validate.compute_dtype(d, "X") for d in dtypes), key=lambda d: d.itemsize)
