@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fastsoftmax import _validate
 from fastsoftmax._chunk_source import ChunkSource, rows_per_chunk, select_columns
+from fastsoftmax._interleave import interleave
 
 try:
     import pyarrow as pa
@@ -19,9 +20,6 @@ except ImportError as error:
     raise ImportError('reading Parquet needs pip install "fastsoftmax[parquet]"') from error
 
 Array = npt.NDArray[Any]
-
-# Columns a power of two of bytes apart would meet in the same sets of the cache.
-_PAGE, _STAGGER = 4096, 5 * 64
 
 
 class _Span(NamedTuple):
@@ -81,21 +79,26 @@ class ParquetSource(ChunkSource):
                 raise ValueError(f'{file}: column "{name}": expected {want} as before, got {got}')
 
     def _read(self) -> Iterator[tuple[str, Any, Array]]:
-        size = self._dtype.itemsize
         rows = min(self._rows, max(span.n_rows for span in self._spans))
-        stride = (-(-rows * size // _PAGE) * _PAGE + _STAGGER) // size
-        blocks = np.empty((2, self.n_features, stride), self._dtype)
+        blocks = np.empty((2, rows, self.n_features), self._dtype)
         names = [*(self.feature_names or []), self.target]
         turn = 0
         for span in self._spans:
-            for batch in _batches(span, names, self._rows):
-                block, turn = blocks[turn], 1 - turn
-                for i in range(self.n_features):
-                    column = batch.column(i)
-                    if column.null_count:
-                        raise ValueError(f'{span.where}: column "{names[i]}": missing values')
-                    block[i, : len(column)] = _to_numpy(column)
-                yield span.where, block[:, : batch.num_rows].T, _to_numpy(batch.column(-1))
+            for table in _batches(span, names, self._rows):
+                block, turn = blocks[turn, : table.num_rows], 1 - turn
+                first = 0
+                for batch in table.to_batches():  # columns cut at the same rows
+                    part = block[first : first + len(batch)]
+                    interleave(self._columns(span.where, batch), part)
+                    first += len(batch)
+                yield span.where, block, _to_numpy(table.column(self.n_features))
+
+    def _columns(self, where: str, batch: Any) -> list[Array]:
+        columns = [batch.column(i) for i in range(self.n_features)]
+        for name, column in zip(self.feature_names or [], columns, strict=True):
+            if column.null_count:
+                raise ValueError(f'{where}: column "{name}": missing values')
+        return [_to_numpy(column) for column in columns]
 
 
 def _footer(file: Path) -> Any:
@@ -120,7 +123,7 @@ def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
 
 
 def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
-    """Tables or record batches of these columns, in this order."""
+    """Tables of these columns, in this order."""
     try:
         # Opened for each span: a mapping that lived on would count as memory page by page.
         with pa.memory_map(str(span.file)) as mapped, pq.ParquetFile(
@@ -132,7 +135,7 @@ def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
                 return
             batches = file.iter_batches(batch_rows, span.groups, names, use_threads=True)
             for batch in batches:
-                yield batch.select(names)
+                yield pa.Table.from_batches([batch]).select(names)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{span.where}: not readable: {error}") from None
 
