@@ -59,9 +59,11 @@ class ParquetSource(ChunkSource):
         self._dtype = _common_dtype(files[0], footers[0][1], names)
         for file, metadata in footers[1:]:
             self._check_schema(file, metadata, footers[0][1])
-        self._rows = rows_per_chunk(chunk_rows, len(names) * self._dtype.itemsize)
+        bytes_a_row = len(names) * self._dtype.itemsize
+        self._rows = rows_per_chunk(chunk_rows, bytes_a_row)
+        self._decoded_rows = max(self._rows, rows_per_chunk(None, bytes_a_row))
         self._spans = [
-            span for file, footer in footers for span in _spans(file, footer, self._rows)
+            span for file, footer in footers for span in _spans(file, footer, self._decoded_rows)
         ]
         self._find_classes(
             (span.where, _to_numpy(batch.column(0)))
@@ -84,14 +86,12 @@ class ParquetSource(ChunkSource):
         names = [*(self.feature_names or []), self.target]
         turn = 0
         for span in self._spans:
-            for table in _batches(span, names, self._rows):
-                block, turn = blocks[turn, : table.num_rows], 1 - turn
-                first = 0
-                for batch in table.to_batches():  # columns cut at the same rows
-                    part = block[first : first + len(batch)]
-                    interleave(self._columns(span.where, batch), part)
-                    first += len(batch)
-                yield span.where, block, _to_numpy(table.column(self.n_features))
+            for table in _batches(span, names, self._decoded_rows):
+                # Batches are runs of rows in which no column is interrupted.
+                for batch in table.to_batches(max_chunksize=rows):
+                    block, turn = blocks[turn, : len(batch)], 1 - turn
+                    interleave(self._columns(span.where, batch), block)
+                    yield span.where, block, _to_numpy(batch.column(self.n_features))
 
     def _columns(self, where: str, batch: Any) -> list[Array]:
         columns = [batch.column(i) for i in range(self.n_features)]
