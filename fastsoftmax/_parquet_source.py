@@ -30,12 +30,19 @@ class _Span(NamedTuple):
     groups: list[int]
     n_rows: int
 
-    @property
-    def where(self) -> str:
-        """File and row group, for errors."""
-        first, last = self.groups[0], self.groups[-1]
-        name = f"row group {first}" if first == last else f"row groups {first} to {last}"
+    def where(self, first: int, stop: int) -> str:
+        """File and row groups of some of these rows, for errors."""
+        sizes = [self.metadata.row_group(group).num_rows for group in self.groups]
+        ends = np.cumsum(sizes)
+        low, high = np.searchsorted(ends, [first, max(stop - 1, first)], side="right")
+        low, high = (self.groups[min(i, len(ends) - 1)] for i in (low, high))
+        name = f"row group {low}" if low == high else f"row groups {low} to {high}"
         return f"{self.file}: {name}"
+
+    @property
+    def everywhere(self) -> str:
+        """File and row groups of all of these rows."""
+        return self.where(0, self.n_rows)
 
 
 class ParquetSource(ChunkSource):
@@ -66,7 +73,7 @@ class ParquetSource(ChunkSource):
             span for file, footer in footers for span in _spans(file, footer, self._decoded_rows)
         ]
         self._find_classes(
-            (span.where, _to_numpy(batch.column(0)))
+            (span.everywhere, _to_numpy(batch.column(0)))
             for span in self._spans
             for batch in _batches(span, [self.target], span.n_rows)
         )
@@ -86,18 +93,23 @@ class ParquetSource(ChunkSource):
         names = [*(self.feature_names or []), self.target]
         turn = 0
         for span in self._spans:
+            first = 0
             for table in _batches(span, names, self._decoded_rows):
                 # Batches are runs of rows in which no column is interrupted.
                 for batch in table.to_batches(max_chunksize=rows):
                     block, turn = blocks[turn, : len(batch)], 1 - turn
-                    interleave(self._columns(span.where, batch), block)
-                    yield span.where, block, _to_numpy(batch.column(self.n_features))
+                    interleave(self._columns(span, first, batch), block)
+                    where = span.where(first, first + len(batch))
+                    yield where, block, _to_numpy(batch.column(self.n_features))
+                    first += len(batch)
 
-    def _columns(self, where: str, batch: Any) -> list[Array]:
+    def _columns(self, span: _Span, first: int, batch: Any) -> list[Array]:
+        """Features of a batch, ``first`` being its first row in the span."""
         columns = [batch.column(i) for i in range(self.n_features)]
         for name, column in zip(self.feature_names or [], columns, strict=True):
             if column.null_count:
-                raise ValueError(f'{where}: column "{name}": missing values')
+                row = first + int(np.flatnonzero(column.is_null())[0])
+                raise ValueError(f'{span.where(row, row + 1)}: column "{name}": missing values')
         return [_to_numpy(column) for column in columns]
 
 
@@ -137,7 +149,7 @@ def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
             for batch in batches:
                 yield pa.Table.from_batches([batch]).select(names)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{span.where}: not readable: {error}") from None
+        raise ValueError(f"{span.everywhere}: not readable: {error}") from None
 
 
 def _to_numpy(column: Any) -> Array:

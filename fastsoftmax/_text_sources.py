@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 from collections.abc import Iterator
@@ -26,15 +27,13 @@ class CSVSource(ChunkSource):
     def __init__(
         self, path: Path, target: str | None, features: list[str] | None, chunk_rows: int | None
     ) -> None:
-        header = next(self._frames(path, nrows=0, chunksize=1), pd.DataFrame())
-        present = [str(name) for name in header.columns]
-        if not present:
-            raise ValueError(f"{path}: no rows")
+        with _named(path):
+            present = [str(name) for name in pd.read_csv(path, nrows=0).columns]
         names = select_columns(path, present, target, features)
         super().__init__(path, len(names), names)
         self.target, self._rows = str(target), rows_per_chunk(chunk_rows, 8 * len(names))
         labels: list[str] = []
-        for frame in self._parts([self.target]):
+        for frame in self._parts(None):  # of all columns, or lines too long go unnoticed
             labels.extend(set(self._label_strings(frame)) - set(labels))
             self.n_rows += len(frame)
         if self.n_rows == 0:
@@ -43,18 +42,11 @@ class CSVSource(ChunkSource):
         self.classes, codes = np.unique(values, return_inverse=True)
         self._codes = dict(zip(labels, codes.tolist(), strict=True))
 
-    @staticmethod
-    def _frames(path: Path, **options: Any) -> Iterator[pd.DataFrame]:
-        try:
-            # Labels stay strings until all are known: their type may change on the way.
-            with pd.read_csv(path, **options) as reader:
-                yield from reader
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not a CSV file: {str(error).strip()}") from None
-
-    def _parts(self, columns: list[str]) -> Iterator[pd.DataFrame]:
-        options = {"usecols": columns, "dtype": {self.target: str}, "chunksize": self._rows}
-        return self._frames(self.path, **options)
+    def _parts(self, columns: list[str] | None) -> Iterator[pd.DataFrame]:
+        # Labels stay strings until all are known: their type may change on the way.
+        options: Any = {"usecols": columns, "dtype": {self.target: str}, "chunksize": self._rows}
+        with _named(self.path), pd.read_csv(self.path, **options) as reader:
+            yield from reader
 
     def _label_strings(self, frame: pd.DataFrame) -> Any:
         missing = frame.index[frame[self.target].isna()]
@@ -107,7 +99,7 @@ class SvmlightSource(ChunkSource):
         self._find_classes(self._measured())
         if self._largest < 0:
             raise ValueError(f"{path}: no features")
-        self._from_zero = self._smallest == 0
+        self._from_zero = bool(self._smallest == 0)  # scikit-learn asks for identity
         self.n_features = int(self._largest) + int(self._from_zero)
 
     def _measured(self) -> Iterator[tuple[str, Array]]:
@@ -151,6 +143,15 @@ class SvmlightSource(ChunkSource):
         for first, lines in self._lines():
             X, y = self._parse(first, lines, n_features=self.n_features, zero_based=self._from_zero)
             yield self._where(first, lines), X, y
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in pandas' errors."""
+    try:
+        yield
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a CSV file: {str(error).strip()}") from None
 
 
 def _numbers_or_strings(labels: list[str]) -> Array:
