@@ -14,7 +14,7 @@ from fastsoftmax._options import Targets
 
 Array = npt.NDArray[Any]
 
-__all__ = ["DIAGONAL", "GRADIENT", "LOSS", "PRODUCT", "accumulator", "jit_disabled"]
+__all__ = ["DIAGONAL", "GRADIENT", "LOSS", "PRODUCT", "accumulator", "block_rows", "jit_disabled"]
 
 
 def jit_disabled() -> bool:
@@ -44,6 +44,12 @@ def accumulator(
     if sparse:
         return SparseAccumulator(W, bias, mode=mode, direction=direction)
     return DenseAccumulator(W, bias, center, mode=mode, direction=direction)
+
+
+def block_rows(sums: Any) -> int:
+    """Rows of which every piece but the last must be a multiple, for the same bits."""
+    plan = getattr(sums, "plan", None)
+    return 1 if plan is None else int(plan.block_rows)
 
 
 class ReferenceAccumulator:

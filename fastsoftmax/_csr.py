@@ -37,6 +37,24 @@ class CSR:
         """Entries stored."""
         return int(self.indptr[-1] - self.indptr[0])
 
+    def part(self, start: int, stop: int) -> CSR:
+        """Rows from ``start`` to before ``stop``; of the entries no copies."""
+        first, last = self.indptr[start], self.indptr[stop]
+        indptr = self.indptr[start : stop + 1] - first
+        shape = (stop - start, self.shape[1])
+        return CSR(self.data[first:last], self.indices[first:last], indptr, shape)
+
+    def joined(self, others: list[CSR]) -> CSR:
+        """Copy these rows and, after them, those of ``others``, without entries nobody owns."""
+        parts = [part.part(0, len(part)) for part in (self, *others)]
+        lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+        return CSR(
+            np.concatenate([part.data for part in parts]),
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            (len(lengths), self.shape[1]),
+        )
+
     def matrix(self) -> Any:
         """View the same arrays as SciPy's matrix."""
         from scipy.sparse import csr_array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +20,14 @@ class Targets:
     """Targets of N rows; see `fastsoftmax._kernels.loss` for the mathematics.
 
     A soft row is t = peak ∘ y + floor, with y the one-hot label or the row of probabilities; a
-    plain one is t = e_label, its class weight being part of ``weight``.
+    plain one is t = e_label, its class weight being part of ``weight``. A mean divides by the sum
+    of ``counted`` (of ones, if None).
     """
 
     labels: Array | None
     probabilities: Array | None
     weight: Array | None
+    counted: Array | None
     soft: bool
     peak: Array
     floor: Array
@@ -46,26 +49,68 @@ class Targets:
         """Return the row scales s·T of the Hessian as the weight of rows; without labels."""
         weight = self.weight
         if self.soft:
-            sums = (
-                self.peak[self.labels]
-                if self.labels is not None
-                else self.probabilities @ self.peak
-            )
+            if self.probabilities is None:
+                sums = self.peak[self.labels]
+            else:  # not by BLAS: a row's bits would depend on how many rows come with it
+                sums = np.einsum("ik,k->i", self.probabilities, self.peak)
             weight = self.scales(n_rows) * (sums + self.floor.sum())
         return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
 
-    def take(self, part: slice | Array, n_rows: int) -> Targets:
-        """Return the targets of some of ``n_rows`` rows; ``total`` is Σs of a mean over them."""
-        labels, probabilities, weight = (
-            None if array is None else np.ascontiguousarray(array[part])
-            for array in (self.labels, self.probabilities, self.weight)
-        )
-        total: float = len(range(*part.indices(n_rows)) if isinstance(part, slice) else part)
-        if weight is not None:
-            total = float(weight.sum(dtype=np.float64))
-        return dataclasses.replace(
-            self, labels=labels, probabilities=probabilities, weight=weight, total=total
-        )
+    def take(self, rows: slice | Array, n_rows: int) -> Targets:
+        """Copy the targets of some of ``n_rows`` rows; ``total`` is Σs of a mean over them."""
+        part = self._with_rows(lambda name: np.ascontiguousarray(getattr(self, name)[rows]))
+        total: float = len(range(*rows.indices(n_rows)) if isinstance(rows, slice) else rows)
+        if part.weight is not None:
+            total = float(part.weight.sum(dtype=np.float64))
+        return dataclasses.replace(part, total=total)
+
+    def part(self, start: int, stop: int) -> Targets:
+        """View the rows from ``start`` to before ``stop``."""
+        return self._with_rows(lambda name: getattr(self, name)[start:stop])
+
+    def joined(self, others: list[Targets]) -> Targets:
+        """Copy these rows and, after them, those of ``others``, of the same kind."""
+        parts = [self, *others]
+        return self._with_rows(lambda name: np.concatenate([getattr(p, name) for p in parts]))
+
+    def _with_rows(self, rows_of: Callable[[str], Array]) -> Targets:
+        present = [name for name in _ROWS if getattr(self, name) is not None]
+        changes: dict[str, Any] = {name: rows_of(name) for name in present}
+        return dataclasses.replace(self, **changes)
+
+
+_ROWS = ("labels", "probabilities", "weight", "counted")
+
+
+class RowSum:
+    """Sum of numbers, one a row, in float64: the same bits however the rows are cut up."""
+
+    _BLOCK = 1 << 13
+
+    def __init__(self) -> None:
+        self.total, self._carry = 0.0, np.empty(0)
+
+    def add(self, numbers: Array) -> None:
+        """Add the numbers of the next rows."""
+        first = self._BLOCK - len(self._carry) if len(self._carry) else 0
+        self._carry = np.concatenate([self._carry, numbers[:first]], dtype=np.float64)
+        if len(self._carry) == self._BLOCK:
+            self._close()
+        whole = max(len(numbers) - first, 0) // self._BLOCK * self._BLOCK
+        blocks = numbers[first : first + whole].reshape(-1, self._BLOCK)
+        for block in blocks:
+            self.total += float(block.astype(np.float64).sum())
+        if len(numbers) > first + whole:
+            self._carry = numbers[first + whole :].astype(np.float64)
+
+    def finish(self) -> float:
+        """Return the sum."""
+        self._close()
+        return self.total
+
+    def _close(self) -> None:
+        self.total += float(self._carry.sum())
+        self._carry = np.empty(0)
 
 
 def make_targets(
@@ -112,19 +157,33 @@ def make_targets(
             weight = counted
     total = 1.0
     if reduction == "mean":
-        total = n_rows if counted is None else float(counted.sum(dtype=np.float64))
-        if total == 0:
-            raise ValueError(
-                "reduction: a mean needs at least one row that counts, but every row is ignored or "
-                "has a sample_weight or class_weight of zero"
-            )
+        total = total_weight(n_rows, counted)
     return Targets(
         labels=labels,
         probabilities=probabilities,
         weight=weight,
+        counted=counted,
         soft=soft,
         peak=np.ascontiguousarray(classes * dtype.type(1 - smoothing)),
         floor=np.ascontiguousarray(classes * dtype.type(smoothing / n_classes)),
         alpha=alpha,
         total=total,
     )
+
+
+def total_weight(n_rows: int, counted: Array | None) -> float:
+    """Return what a mean divides by; not zero."""
+    total = RowSum()
+    if counted is not None:
+        total.add(counted)
+    return checked_total(n_rows if counted is None else total.finish())
+
+
+def checked_total(total: float) -> float:
+    """Refuse a mean over nothing."""
+    if total == 0:
+        raise ValueError(
+            "reduction: a mean needs at least one row that counts, but every row is ignored or "
+            "has a sample_weight or class_weight of zero"
+        )
+    return total

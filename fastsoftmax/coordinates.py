@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import special
-from fastsoftmax._csr import CSR
 from fastsoftmax.objective import SoftmaxObjective, flatten
 from fastsoftmax.solvers import blocks
 
 Array = npt.NDArray[Any]
 
 _MEAN_ROWS = 16384
+_POOL_BYTES = 64 << 20
 
 
 class CentredObjective:
@@ -96,19 +96,20 @@ def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
 class Pool:
     """Rows x̃ = (x - μ, 1) that metrics are made of, in float64.
 
-    μ is the mean of some thousand of them: it makes the intercepts nearly independent of the
-    weights, which is all that is asked of it.
+    In memory these are all rows; of streamed ones an even sample is kept. μ is the mean of some
+    thousand of them: it makes the intercepts nearly independent of the weights, which is all that
+    is asked of it.
     """
 
     def __init__(self, objective: SoftmaxObjective) -> None:
-        X = objective._X
+        data = objective._data
         self.fit_intercept = objective.fit_intercept
-        self._weight = objective._curvatures.weight
-        self._X = X.matrix() if isinstance(X, CSR) else X
-        self.n_rows = len(X)
-        self.centred = self.fit_intercept and not isinstance(X, CSR)
+        # A sparse sample cannot be bounded by bytes beforehand: as if one in ten was stored.
+        bytes_a_row = objective.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
+        self._X, self._weight = data.sample(max(int(_POOL_BYTES / bytes_a_row), 1000))
+        self.n_rows = int(self._X.shape[0])
         self.mean = np.zeros(objective.n_features)
-        if self.centred:
+        if self.fit_intercept and not data.is_sparse:
             rows = self.evenly(_MEAN_ROWS)
             self.mean = worthwhile_mean(self._X[rows].astype(np.float64), self.weights(rows))
 

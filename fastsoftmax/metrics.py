@@ -68,7 +68,7 @@ class Metrics:
         (1M, 100, 10) took 4 s.
         """
         n_rows = self.objective.pool.n_rows
-        a_pass = 4.0 * n_rows * self.n_features * self.n_classes
+        a_pass = 4.0 * self.objective.objective.n_rows * self.n_features * self.n_classes
         rows = max(_PASSES * a_pass / work, 8 * self.n_features, 2000)
         return int(min(rows, 100 * self.n_features + 10_000, n_rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._backend import DIAGONAL, GRADIENT, LOSS, PRODUCT, accumulator
+from fastsoftmax._backend import DIAGONAL, GRADIENT, LOSS, PRODUCT, accumulator, block_rows
 from fastsoftmax._csr import CSR
-from fastsoftmax._options import Targets, make_targets
+from fastsoftmax._data import Data, InMemory, Source, Streamed
+from fastsoftmax._options import make_targets
 
 Array = npt.NDArray[Any]
 
@@ -89,44 +91,116 @@ class SoftmaxObjective:
         class_weight: npt.ArrayLike | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        self._X = _validate.as_features(X)
-        self.dtype = _validate.compute_dtype(self._X.dtype, "X")
-        n_rows, self.n_features = self._X.shape
+        rows = _validate.as_features(X)
+        dtype = _validate.compute_dtype(rows.dtype, "X")
         if n_classes is not None:
             n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
-        self.n_classes = n_classes or _count_classes(y, n_rows)
-        self.l2 = _validate.as_strength(l2)
-        self.fit_intercept = bool(fit_intercept)
-        self._targets = make_targets(
+        n_classes = n_classes or _count_classes(y, len(rows))
+        targets = make_targets(
             np.array(y),  # copies: later changes of the caller's arrays must not be seen
-            n_rows,
-            self.n_classes,
-            self.dtype,
+            len(rows),
+            n_classes,
+            dtype,
             sample_weight=None if sample_weight is None else np.array(sample_weight),
             class_weight=class_weight,
             label_smoothing=label_smoothing,
         )
+        self._prepare(InMemory(rows, targets), n_classes, l2, fit_intercept)
+
+    @classmethod
+    def from_chunks(
+        cls,
+        source: Source,
+        *,
+        n_features: int,
+        n_classes: int,
+        l2: float = 0.0,
+        fit_intercept: bool = True,
+        class_weight: npt.ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+    ) -> SoftmaxObjective:
+        """Objective of rows that do not fit in memory: every evaluation streams them once.
+
+        The result has the same bits as with all rows in one array, however they are cut up. While
+        the kernel works on a chunk, the next one is made in a thread.
+
+        Parameters
+        ----------
+        source : callable
+            ``source()`` gives a fresh iterator over chunks ``(X, y)`` or ``(X, y, sample_weight)``,
+            the same rows in the same order each time. All chunks have one dtype of X, and are all
+            dense or all CSR. A chunk is read until the next but one is asked for, so two buffers
+            in turn are enough. The first pass is made here.
+        n_features, n_classes : int
+            D and K.
+        l2, fit_intercept, class_weight, label_smoothing
+            As in `SoftmaxObjective`.
+
+        Returns
+        -------
+        SoftmaxObjective
+            With all its methods, each of them one pass over the chunks.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `SoftmaxObjective`, naming the chunk, counted from 0; here, or in a later pass whose
+            rows are not those of the first. Errors of ``source`` come through as they are.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastsoftmax import SoftmaxObjective
+        >>> X, y = np.random.default_rng(0).standard_normal((1000, 3)), np.arange(1000) % 4
+        >>> def source():
+        ...     for start in range(0, 1000, 300):
+        ...         yield X[start : start + 300], y[start : start + 300]
+        >>> streamed = SoftmaxObjective.from_chunks(source, n_features=3, n_classes=4)
+        >>> whole = SoftmaxObjective(X, y)
+        >>> streamed.value(np.ones(16)) == whole.value(np.ones(16))
+        True
+        """
+        n_features = _validate.as_count(n_features, "n_features", at_least=1)
+        n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
+        _validate.as_strength(l2)
+        targets_of = functools.partial(
+            make_targets,
+            n_classes=n_classes,
+            class_weight=class_weight,
+            label_smoothing=label_smoothing,
+            reduction="sum",  # a chunk may well have no weight
+        )
+        # Wrong options are found before the first pass.
+        targets_of(np.empty(0, np.int64), 0, dtype=np.dtype(np.float32))
+        objective = cls.__new__(cls)
+        data = Streamed(source, n_features, targets_of)
+        objective._prepare(data, n_classes, l2, fit_intercept)
+        return objective
+
+    def _prepare(self, data: Data, n_classes: int, l2: float, fit_intercept: bool) -> None:
+        self._data = data
+        self.dtype = _validate.compute_dtype(data.dtype, "X")
+        self.n_features, self.n_classes = data.n_features, n_classes
+        self.l2, self.fit_intercept = _validate.as_strength(l2), bool(fit_intercept)
 
     def split(
         self, fraction: float, rng: np.random.Generator
     ) -> tuple[SoftmaxObjective, SoftmaxObjective]:
-        """Two objectives of disjoint random rows, the second of ``fraction`` of them."""
-        order = rng.permutation(len(self._X))
-        n_second = max(int(round(fraction * len(order))), 1)
-        if n_second >= len(order):
-            raise ValueError(f"X: {len(order)} rows are too few to split")
-        parts = np.sort(order[n_second:]), np.sort(order[:n_second])
-        first, second = (self._of_rows(rows) for rows in parts)
+        """Return objectives of disjoint random rows, the second of ``fraction`` of them."""
+        n_rows = self._data.n_rows
+        order = rng.permutation(n_rows)
+        n_second = max(round(fraction * n_rows), 1)
+        if n_second >= n_rows:
+            raise ValueError(f"X: {n_rows} rows are too few to split")
+        first, second = copy.copy(self), copy.copy(self)
+        first._data = self._data.take(np.sort(order[n_second:]))
+        second._data = self._data.take(np.sort(order[:n_second]))
         return first, second
 
-    def _of_rows(self, rows: Array) -> SoftmaxObjective:
-        part = copy.copy(self)
-        part._X = _validate.as_features(
-            self._X.matrix()[rows] if isinstance(self._X, CSR) else self._X[rows]
-        )
-        part._targets = self._targets.take(rows, len(self._X))
-        part.__dict__.pop("_curvatures", None)
-        return part
+    @property
+    def n_rows(self) -> int:
+        """N."""
+        return self._data.n_rows
 
     @property
     def size(self) -> int:
@@ -170,7 +244,7 @@ class SoftmaxObjective:
     def value(self, w: npt.ArrayLike) -> float:
         """J at ``w``, without the gradient's cost."""
         sums = self._sum(*self._cast(w), mode=LOSS)
-        return float(sums.loss(self._targets.total, self.l2))
+        return float(sums.loss(self._data.total, self.l2))
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Array:
         r"""Product of the Hessian at ``w`` with the direction ``v``, in one pass over X.
@@ -222,19 +296,18 @@ class SoftmaxObjective:
 
     def _sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
         """Sum over all rows, ``center`` subtracted from them; see `accumulator`."""
-        mode, X = how.get("mode", GRADIENT), self._X
-        sums = accumulator(W, b, center, sparse=isinstance(X, CSR), **how)
-        if mode == DIAGONAL and isinstance(X, CSR):
-            X = X.canonical()  # entries that add up must do so before they are squared
-        sums.add(X, self._curvatures if mode >= PRODUCT else self._targets)
+        mode, data = how.get("mode", GRADIENT), self._data
+        sums = accumulator(W, b, center, sparse=data.is_sparse, **how)
+        pieces = data.pieces(block_rows(sums), curvatures=mode >= PRODUCT)
+        with contextlib.closing(pieces):
+            for X, targets in pieces:
+                if mode == DIAGONAL and isinstance(X, CSR):
+                    X = X.canonical()  # entries that add up must do so before they are squared
+                sums.add(X, targets)
         return sums
 
-    @functools.cached_property
-    def _curvatures(self) -> Targets:
-        return self._targets.curvatures(len(self._X))
-
     def _finish(self, sums: Any, l2: float = 0.0) -> tuple[float, Array, Array | None]:
-        loss, weight, bias = sums.finish(self._targets.total, l2)
+        loss, weight, bias = sums.finish(self._data.total, l2)
         return loss, weight, bias if self.fit_intercept else None
 
     def _evaluate(

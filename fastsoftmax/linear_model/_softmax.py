@@ -369,7 +369,8 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         training_part, held_out = objective, None
         if self.early_stopping:
             training_part, held_out = objective.split(self.validation_fraction, rng)
-        X, targets = training_part._X, training_part._targets
+        data: Any = training_part._data  # in memory, as fit made it
+        X, targets = data.X, data.targets
         optimizer = self._new_optimizer(X, objective.n_classes, start)
         batch_rows = self._batch_rows(len(X))
         best, waited, message = np.inf, 0, "max_iter reached"

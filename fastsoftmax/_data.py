@@ -1,0 +1,255 @@
+"""The rows behind an objective, in memory or streamed: the same bits from both."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _validate
+from fastsoftmax._csr import CSR
+from fastsoftmax._options import RowSum, Targets, checked_total
+
+Array = npt.NDArray[Any]
+Source = Callable[[], Iterable[Any]]
+Pieces = Generator["Piece", None, None]
+
+
+class Piece(NamedTuple):
+    """Some rows and their targets."""
+
+    X: Array | CSR
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def part(self, start: int, stop: int) -> Piece:
+        """View the rows from ``start`` to before ``stop``."""
+        X = self.X.part(start, stop) if isinstance(self.X, CSR) else self.X[start:stop]
+        return Piece(X, self.targets.part(start, stop))
+
+    def joined(self, others: list[Piece]) -> Piece:
+        """Copy these rows and, after them, those of ``others``."""
+        rest: list[Any] = [piece.X for piece in others]
+        X = self.X.joined(rest) if isinstance(self.X, CSR) else np.concatenate([self.X, *rest])
+        return Piece(X, self.targets.joined([piece.targets for piece in others]))
+
+
+class Data:
+    """Rows of features with targets.
+
+    ``dtype`` is the dtype of X, ``total`` what a mean divides by.
+    """
+
+    n_rows: int
+    n_features: int
+    dtype: np.dtype[Any]
+    is_sparse: bool
+    total: float
+
+    def pieces(self, block_rows: int, *, curvatures: bool = False) -> Pieces:
+        """All rows in order, in pieces of a multiple of ``block_rows`` rows but for the last.
+
+        A piece is valid until the next one is asked for. With ``curvatures`` the targets are those
+        of the Hessian. Close the iterator if it is left early: a thread may be reading ahead.
+        """
+        raise NotImplementedError
+
+    def take(self, rows: Array) -> InMemory:
+        """Copy some rows."""
+        raise NotImplementedError
+
+    def sample(self, n_rows: int) -> tuple[Any, Array | None]:
+        """Evenly spaced rows, the same whatever pieces they come in, and their weights s·T.
+
+        Sparse rows are SciPy's CSR. In memory these are all rows, by reference.
+        """
+        raise NotImplementedError
+
+
+class InMemory(Data):
+    """Rows that are arrays: one piece."""
+
+    def __init__(self, X: Array | CSR, targets: Targets) -> None:
+        self.X, self.targets = X, targets
+        self.n_rows, self.n_features = X.shape
+        self.dtype, self.is_sparse, self.total = X.dtype, isinstance(X, CSR), targets.total
+
+    @functools.cached_property
+    def curvatures(self) -> Targets:
+        """Targets of the Hessian."""
+        return self.targets.curvatures(self.n_rows)
+
+    def pieces(self, block_rows: int, *, curvatures: bool = False) -> Pieces:
+        """See `Data.pieces`."""
+        yield Piece(self.X, self.curvatures if curvatures else self.targets)
+
+    def sample(self, n_rows: int) -> tuple[Any, Array | None]:
+        """See `Data.sample`."""
+        return self.X.matrix() if isinstance(self.X, CSR) else self.X, self.curvatures.weight
+
+    def take(self, rows: Array) -> InMemory:
+        """See `Data.take`."""
+        X = self.X.matrix()[rows] if isinstance(self.X, CSR) else self.X[rows]
+        return InMemory(_validate.as_features(X), self.targets.take(rows, self.n_rows))
+
+
+class Streamed(Data):
+    """Rows that a source gives anew, chunk by chunk, for every pass.
+
+    ``make_targets`` takes y, the number of rows, the compute dtype and the weights of a chunk. The
+    first pass, made here, counts rows and weights and settles what all chunks must agree in.
+    """
+
+    def __init__(self, source: Source, n_features: int, make_targets: Callable[..., Targets]):
+        if not callable(source):
+            raise TypeError(
+                "source: expected a function that returns a fresh iterator of (X, y) or "
+                f"(X, y, sample_weight), got {type(source).__name__}"
+            )
+        self._source, self._make_targets = source, make_targets
+        self.n_features = n_features
+        self._kind: tuple[Any, ...] | None = None
+        n_rows, total, weighted = 0, RowSum(), False
+        with contextlib.closing(read_ahead(self._chunks(None))) as chunks:
+            for X, targets in chunks:
+                n_rows += len(X)
+                if targets.counted is not None:
+                    weighted = True
+                    total.add(targets.counted)
+        if self._kind is None or n_rows == 0:
+            raise ValueError("source: expected at least one row, got none")
+        self.n_rows = n_rows
+        self.dtype, self.is_sparse, *_ = self._kind
+        self.total = checked_total(total.finish() if weighted else n_rows)
+
+    def pieces(self, block_rows: int, *, curvatures: bool = False) -> Pieces:
+        """See `Data.pieces`."""
+        chunks = read_ahead(self._chunks(self.n_rows))
+        with contextlib.closing(chunks), contextlib.closing(reblock(chunks, block_rows)) as blocks:
+            for X, targets in blocks:
+                yield Piece(X, targets.curvatures(len(X)) if curvatures else targets)
+
+    def sample(self, n_rows: int) -> tuple[Any, Array | None]:
+        """See `Data.sample`."""
+        n_rows = min(n_rows, self.n_rows)
+        chosen = np.arange(n_rows) * self.n_rows // n_rows
+        parts: list[Any] = []
+        weights: list[Array] = []
+        first = 0
+        with contextlib.closing(self.pieces(1, curvatures=True)) as pieces:
+            for X, targets in pieces:
+                a, b = np.searchsorted(chosen, (first, first + len(X)))
+                rows = chosen[a:b] - first
+                parts.append(X.matrix()[rows] if isinstance(X, CSR) else X[rows])
+                weights.append(targets.scales(len(X))[rows])
+                first += len(X)
+        if self.is_sparse:
+            from scipy.sparse import vstack
+
+            return vstack(parts, format="csr"), np.concatenate(weights)
+        return np.concatenate(parts), np.concatenate(weights)
+
+    def _chunks(self, expected_rows: int | None) -> Iterator[Piece]:
+        """One pass: checked chunks, of ``expected_rows`` rows altogether."""
+        number, n_rows = -1, 0
+        chunks = iter(self._source())
+        try:
+            for number, chunk in enumerate(chunks):  # noqa: B007
+                piece = self._check(chunk, number)
+                n_rows += len(piece)
+                if expected_rows is not None and n_rows > expected_rows:
+                    break
+                yield piece
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+        if expected_rows not in (None, n_rows):
+            raise ValueError(
+                f"source: expected {expected_rows} rows in every pass as in the first, got "
+                f"{n_rows} up to chunk {number}: each call must give a fresh iterator of the "
+                "same rows"
+            )
+
+    def _check(self, chunk: Any, number: int) -> Piece:
+        try:
+            if not (isinstance(chunk, tuple) and len(chunk) in (2, 3)):
+                raise TypeError(
+                    f"expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}"
+                )
+            X = _validate.as_features(chunk[0], empty=True)
+            if X.shape[1] != self.n_features:
+                raise ValueError(
+                    f"X: expected n_features = {self.n_features} columns, got {X.shape[1]}"
+                )
+            weight = chunk[2] if len(chunk) == 3 else None
+            dtype = _validate.compute_dtype(X.dtype, "X")
+            targets = self._make_targets(chunk[1], len(X), dtype=dtype, sample_weight=weight)
+            self._check_kind(X, targets)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"chunk {number}: {error}") from error
+        return Piece(X, targets)
+
+    def _check_kind(self, X: Array | CSR, targets: Targets) -> None:
+        """Compare a chunk with the first one of all."""
+        kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
+        if self._kind is None:
+            self._kind = kind
+        names = ("X of dtype", "sparse X:", "y of target rows:", "weights:")
+        for name, expected, got in zip(names, self._kind, kind, strict=True):
+            if got != expected:
+                raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
+
+
+def read_ahead(items: Iterator[Piece]) -> Pieces:
+    """Give the items on, the next one being made in a thread meanwhile.
+
+    An item's turn ends when the next one is asked for; only then the one after that is begun, so a
+    producer may use two buffers in turn. Closing waits for the item in the making.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="fastsoftmax-read-ahead") as pool:
+        coming: Any = pool.submit(next, items, end)
+        try:
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, items, end)
+                yield item
+        finally:
+            coming.cancel()
+            pool.shutdown()
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+
+def reblock(chunks: Iterable[Piece], rows: int) -> Pieces:
+    """Cut chunks anew, into pieces of a multiple of ``rows`` rows but for the last.
+
+    Of a chunk only the rows are copied that share a block with another chunk's.
+    """
+    carry: list[Piece] = []
+    carried = 0
+    for chunk in chunks:
+        start = 0
+        if carried:
+            start = min(rows - carried, len(chunk))
+            carry.append(chunk.part(0, start).joined([]))
+            carried += start
+            if carried == rows:
+                yield carry[0].joined(carry[1:])
+                carry, carried = [], 0
+        whole = (len(chunk) - start) // rows * rows
+        if whole:
+            yield chunk.part(start, start + whole)
+        if start + whole < len(chunk):
+            carry = [chunk.part(start + whole, len(chunk)).joined([])]
+            carried = len(chunk) - start - whole
+    if carried:
+        yield carry[0].joined(carry[1:])

@@ -1,0 +1,31 @@
+"""Columns that lie apart in memory, put side by side in rows.
+
+The kernels read columns as they lie, too, but fifty streams at once are too many for the hardware's
+prefetching: at (131072, 50, 10) in float32 an evaluation took 24 ms on one core instead of 11. This
+takes 4.2 ms, NumPy's assignment of a column at a time 14 to 18 and a plain copy of the columns 2.3;
+with 4 columns at a time it took 7.5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._backend import jit_disabled
+
+Array = npt.NDArray[Any]
+
+
+def interleave(columns: list[Array], out: Array) -> None:
+    """Write the columns (N,) into ``out`` (N, D), in C order."""
+    columns = [np.require(column, out.dtype, ["C", "A"]) for column in columns]
+    if jit_disabled():
+        for i, column in enumerate(columns):
+            out[:, i] = column
+        return
+    from fastsoftmax._interleave_kernel import interleave_columns
+
+    addresses = [column.__array_interface__["data"][0] for column in columns]
+    interleave_columns(np.array(addresses, np.int64), out)

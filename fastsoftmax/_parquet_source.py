@@ -1,0 +1,177 @@
+"""Chunks of Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax import _validate
+from fastsoftmax._chunk_source import ChunkSource, rows_per_chunk, select_columns
+from fastsoftmax._interleave import interleave
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise ImportError('reading Parquet needs pip install "fastsoftmax[parquet]"') from error
+
+Array = npt.NDArray[Any]
+
+
+class _Span(NamedTuple):
+    """Row groups that are read together."""
+
+    file: Path
+    metadata: Any
+    groups: list[int]
+    n_rows: int
+
+    def where(self, first: int, stop: int) -> str:
+        """File and row groups of some of these rows, for errors."""
+        sizes = [self.metadata.row_group(group).num_rows for group in self.groups]
+        ends = np.cumsum(sizes)
+        low, high = np.searchsorted(ends, [first, max(stop - 1, first)], side="right")
+        low, high = (self.groups[min(i, len(ends) - 1)] for i in (low, high))
+        name = f"row group {low}" if low == high else f"row groups {low} to {high}"
+        return f"{self.file}: {name}"
+
+    @property
+    def everywhere(self) -> str:
+        """File and row groups of all of these rows."""
+        return self.where(0, self.n_rows)
+
+
+class ParquetSource(ChunkSource):
+    """A Parquet file, or a directory of them in the order of their names.
+
+    Row groups are decoded one after the other by pyarrow's threads, small ones together and large
+    ones in batches, and their columns copied into one of two F-ordered blocks, which the kernel
+    reads as they lie. On warm files that took less time than a scan by `pyarrow.dataset`, whose
+    queues also hold many batches.
+    """
+
+    def __init__(
+        self, path: Path, target: str | None, features: list[str] | None, chunk_rows: int | None
+    ) -> None:
+        files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+        footers = [(file, _footer(file)) for file in files]
+        present = list(footers[0][1].schema.to_arrow_schema().names)
+        names = select_columns(path, present, target, features)
+        super().__init__(path, len(names), names)
+        self.target = str(target)
+        self._dtype = _common_dtype(files[0], footers[0][1], names)
+        for file, metadata in footers[1:]:
+            self._check_schema(file, metadata, footers[0][1])
+        bytes_a_row = len(names) * self._dtype.itemsize
+        self._rows = rows_per_chunk(chunk_rows, bytes_a_row)
+        self._decoded_rows = max(self._rows, rows_per_chunk(None, bytes_a_row))
+        self._spans = [
+            span for file, footer in footers for span in _spans(file, footer, self._decoded_rows)
+        ]
+        self._find_classes(
+            (span.everywhere, _to_numpy(batch.column(0)))
+            for span in self._spans
+            for batch in _batches(span, [self.target], span.n_rows)
+        )
+
+    def _check_schema(self, file: Path, metadata: Any, first: Any) -> None:
+        expected, schema = first.schema.to_arrow_schema(), metadata.schema.to_arrow_schema()
+        for name in [*(self.feature_names or []), self.target]:
+            if name not in schema.names:
+                raise ValueError(f'{file}: no column "{name}", which other files have')
+            want, got = expected.field(name).type, schema.field(name).type
+            if want != got:
+                raise ValueError(f'{file}: column "{name}": expected {want} as before, got {got}')
+
+    def _read(self) -> Iterator[tuple[str, Any, Array]]:
+        rows = min(self._rows, max(span.n_rows for span in self._spans))
+        blocks = np.empty((2, rows, self.n_features), self._dtype)
+        names = [*(self.feature_names or []), self.target]
+        turn = 0
+        for span in self._spans:
+            first = 0
+            for table in _batches(span, names, self._decoded_rows):
+                # Batches are runs of rows in which no column is interrupted.
+                for batch in table.to_batches(max_chunksize=rows):
+                    block, turn = blocks[turn, : len(batch)], 1 - turn
+                    interleave(self._columns(span, first, batch), block)
+                    where = span.where(first, first + len(batch))
+                    yield where, block, _to_numpy(batch.column(self.n_features))
+                    first += len(batch)
+
+    def _columns(self, span: _Span, first: int, batch: Any) -> list[Array]:
+        """Features of a batch, ``first`` being its first row in the span."""
+        columns = [batch.column(i) for i in range(self.n_features)]
+        for name, column in zip(self.feature_names or [], columns, strict=True):
+            if column.null_count:
+                row = first + int(np.flatnonzero(column.is_null())[0])
+                raise ValueError(f'{span.where(row, row + 1)}: column "{name}": missing values')
+        return [_to_numpy(column) for column in columns]
+
+
+def _footer(file: Path) -> Any:
+    try:
+        return pq.read_metadata(file)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{file}: not a readable Parquet file: {error}") from None
+
+
+def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
+    """Cut a file into runs of row groups of at most ``chunk_rows`` rows, or single larger ones."""
+    groups: list[int] = []
+    n_rows = 0
+    for i in range(metadata.num_row_groups):
+        more = metadata.row_group(i).num_rows
+        if groups and n_rows + more > chunk_rows:
+            yield _Span(file, metadata, groups, n_rows)
+            groups, n_rows = [], 0
+        groups, n_rows = [*groups, i], n_rows + more
+    if n_rows:
+        yield _Span(file, metadata, groups, n_rows)
+
+
+def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
+    """Tables of these columns, in this order."""
+    try:
+        # Opened for each span: a mapping that lived on would count as memory page by page.
+        with pa.memory_map(str(span.file)) as mapped, pq.ParquetFile(
+            mapped, metadata=span.metadata
+        ) as file:  # fmt: skip
+            if span.n_rows <= batch_rows:
+                table = file.read_row_groups(span.groups, columns=names, use_threads=True)
+                yield table.select(names)
+                return
+            batches = file.iter_batches(batch_rows, span.groups, names, use_threads=True)
+            for batch in batches:
+                yield pa.Table.from_batches([batch]).select(names)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{span.everywhere}: not readable: {error}") from None
+
+
+def _to_numpy(column: Any) -> Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if isinstance(column, pa.ChunkedArray):
+        array: Array = column.to_numpy()
+        return array
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def _common_dtype(file: Path, metadata: Any, names: list[str]) -> np.dtype[Any]:
+    """Return the dtype of all columns if they have one, or the one that is computed in."""
+    schema = metadata.schema.to_arrow_schema()
+    dtypes: set[np.dtype[Any]] = set()
+    for name in names:
+        kind = schema.field(name).type
+        if not (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        ):
+            raise ValueError(f'{file}: column "{name}": expected numbers, got {kind}')
+        dtypes.add(np.dtype(kind.to_pandas_dtype()))
+    if len(dtypes) == 1:
+        return dtypes.pop()
+    return max((_validate.compute_dtype(d, "X") for d in dtypes), key=lambda d: d.itemsize)

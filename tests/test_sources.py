@@ -1,0 +1,328 @@
+"""Files as sources of chunks: what is read, in bounded memory, and what is refused."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from problems import make_problem
+from scipy import sparse
+from sklearn.datasets import dump_svmlight_file
+
+from fastsoftmax import SoftmaxObjective
+from fastsoftmax._interleave import interleave
+from fastsoftmax.sources import open_source
+
+N, D, K = 3000, 11, 4
+NAMES = [f"x{i}" for i in range(D)]
+
+
+@pytest.fixture(scope="module")
+def problem():
+    X, W, y, bias, _ = make_problem(N, D, K, np.float32)
+    return X, y, np.concatenate([W.ravel(), bias])
+
+
+def table(X, y):
+    return pa.table([*(pa.array(column) for column in X.T.copy()), pa.array(y)], [*NAMES, "label"])
+
+
+def write_parquet(path, X, y, **options):
+    pq.write_table(table(X, y), path, **{"row_group_size": 700, **options})
+
+
+def collect(source):
+    chunks = [(X.toarray() if hasattr(X, "toarray") else X.copy(), y) for X, y in source()]
+    return np.concatenate([X for X, _ in chunks]), np.concatenate([y for _, y in chunks])
+
+
+def objective(source):
+    return SoftmaxObjective.from_chunks(
+        source, n_features=source.n_features, n_classes=len(source.classes), l2=0.1
+    )
+
+
+def check(source, X, y, w):
+    """The source gives these rows, and so do its passes the in-memory bits."""
+    assert (source.n_rows, source.n_features) == X.shape
+    rows, codes = collect(source)
+    np.testing.assert_array_equal(rows, X)
+    np.testing.assert_array_equal(source.classes[codes], y)
+    loss, gradient = objective(source)(w)
+    want, want_gradient = SoftmaxObjective(X, codes, l2=0.1)(w)
+    assert loss == want
+    np.testing.assert_array_equal(gradient, want_gradient)
+
+
+@pytest.mark.parametrize("chunk_rows", [None, 1, 100, 700, 1500])
+@pytest.mark.parametrize("group", [700, 90, 3000])
+def test_parquet(tmp_path, problem, chunk_rows, group):
+    X, y, w = problem
+    write_parquet(tmp_path / "a.parquet", X, y, row_group_size=group)
+    source = open_source(tmp_path / "a.parquet", "label", chunk_rows=chunk_rows)
+    assert source.feature_names == NAMES
+    assert all(len(rows) <= (chunk_rows or N) for rows, _ in source())
+    rows, codes = collect(source)
+    assert rows.dtype == np.float32
+    if chunk_rows == 1:
+        np.testing.assert_array_equal(rows, X)
+    else:
+        check(source, X, y, w)
+
+
+def test_parquet_directory_projection_and_string_labels(tmp_path, problem):
+    X, y, _ = problem
+    labels = np.array(["ant", "bee", "cat", "dog"])[y]
+    for i, rows in enumerate((slice(0, 1000), slice(1000, None))):
+        write_parquet(tmp_path / f"part-{i}.parquet", X[rows], labels[rows])
+    source = open_source(tmp_path, "label", features=["x7", "x2"], chunk_rows=512)
+    assert source.feature_names == ["x7", "x2"]
+    check(source, X[:, [7, 2]], labels, np.arange(12.0))
+
+
+@pytest.mark.parametrize(
+    ("types", "dtype"),
+    [
+        (["f4", "f8"], np.float64),
+        (["u1", "u1"], np.uint8),
+        (["u1", "f4"], np.float32),
+        (["i4", "f4"], np.float64),
+        (["?", "i2"], np.float32),
+    ],
+)
+def test_parquet_types(tmp_path, types, dtype):
+    columns = [np.arange(9) % 2 + np.zeros(9, t) for t in types]
+    columns = [column.astype(t) for column, t in zip(columns, types, strict=True)]
+    y = np.arange(9) % 3 == 0
+    pq.write_table(pa.table({"a": columns[0], "b": columns[1], "y": y}), tmp_path / "a.parquet")
+    source = open_source(tmp_path / "a.parquet", "y")
+    X, codes = collect(source)
+    assert X.dtype == dtype
+    np.testing.assert_array_equal(X, np.column_stack(columns))
+    np.testing.assert_array_equal(codes, y)
+
+
+@pytest.mark.parametrize("n_columns", [1, 7, 8, 9, 50])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_interleaving(n_columns, dtype, monkeypatch):
+    X = np.random.default_rng(0).integers(0, 99, (2500, n_columns)).astype(dtype)
+    for disabled in (False, True):
+        monkeypatch.setattr("fastsoftmax._interleave.jit_disabled", lambda d=disabled: d)
+        out = np.zeros_like(X)
+        interleave([X[:, i] for i in range(n_columns)], out)
+        np.testing.assert_array_equal(out, X)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("layout", ["X.npy", "pair", "parts"])
+def test_npy(tmp_path, problem, layout, order):
+    X, y, w = problem
+    X, labels = np.asarray(X, order=order), y * 10 - 5
+    if layout == "parts":
+        for i, rows in enumerate((slice(0, 900), slice(900, None))):
+            np.save(tmp_path / f"X_{i}.npy", np.asarray(X[rows], order=order))
+            np.save(tmp_path / f"y_{i}.npy", labels[rows])
+    else:
+        np.save(tmp_path / "X.npy", X)
+        np.save(tmp_path / "y.npy", labels)
+    path = tmp_path / "X.npy" if layout == "pair" else tmp_path
+    check(open_source(path, chunk_rows=640), X, labels, w)
+
+
+@pytest.mark.parametrize("labels", ["numbers", "strings"])
+def test_csv(tmp_path, problem, labels):
+    X, y, w = problem
+    X = X.astype(float)
+    y = np.array(["10", "9", "8", "x"])[y] if labels == "strings" else np.array([10, 9, 8, -1])[y]
+    frame = pd.DataFrame(X, columns=NAMES)
+    frame.insert(3, "label", y)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    X = pd.read_csv(tmp_path / "a.csv")[NAMES].to_numpy()
+    source = open_source(tmp_path / "a.csv", "label", chunk_rows=701)
+    check(source, X, y, w)
+    assert source.classes.dtype.kind == ("U" if labels == "strings" else "i")
+
+
+@pytest.mark.parametrize("zero_based", [True, False])
+@pytest.mark.parametrize("chunk_rows", [None, 450])
+def test_svmlight(tmp_path, problem, zero_based, chunk_rows):
+    X, y, w = problem
+    X = np.where(np.abs(X) > 0.5, X, 0).astype(float)
+    dump_svmlight_file(X, y + 1, str(tmp_path / "a.svm"), zero_based=zero_based)
+    source = open_source(tmp_path / "a.svm", chunk_rows=chunk_rows)
+    assert source.classes.tolist() == [1, 2, 3, 4]
+    rows, codes = collect(source)
+    np.testing.assert_allclose(rows, X, rtol=1e-12)
+    np.testing.assert_array_equal(codes, y)
+    loss, _ = objective(source)(w)
+    assert loss == SoftmaxObjective(sparse.csr_array(rows), y, l2=0.1)(w)[0]
+
+
+# ------------------------------------------------------------------------------------ refused
+
+
+def drained(path, target=None, **options):
+    for _ in open_source(path, target, **options)():
+        pass
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_parquet_names_the_row_group_of_a_bad_value(tmp_path, problem, value):
+    X, y, _ = problem
+    X = X.copy()
+    X[1500, 4] = value
+    write_parquet(tmp_path / "a.parquet", X, y)
+    message = 'a.parquet: row group 2: column "x4": NaN or infinite'
+    with pytest.raises(ValueError, match=message):
+        drained(tmp_path / "a.parquet", "label", chunk_rows=700)
+
+
+def test_parquet_missing_values(tmp_path):
+    ones = [1.0] * 4
+    for name, data in {
+        'row group 1: column "a": missing values': {"a": [1.0, 2.0, None, 3.0], "y": [0, 1, 0, 1]},
+        "row groups? .*1: missing": {"a": ones, "y": [0, 1, None, 1]},
+        "row groups? .*missing labels": {"a": ones, "y": ["u", "v", None, "u"]},
+        'column "a": expected numbers, got string': {"a": ["1"] * 4, "y": [0, 1, 0, 1]},
+        "expected labels that are numbers or strings": {
+            "a": ones,
+            "y": pa.array([0, 1, 0, 1], pa.timestamp("s")),
+        },
+    }.items():
+        pq.write_table(pa.table(data), tmp_path / "a.parquet", row_group_size=2)
+        with pytest.raises(ValueError, match=name):
+            drained(tmp_path / "a.parquet", "y", chunk_rows=2)
+
+
+def test_parquet_columns_and_schemas(tmp_path, problem):
+    X, y, _ = problem
+    write_parquet(tmp_path / "a.parquet", X, y)
+    for target, features, message in (
+        (None, None, "no labels: name their column"),
+        ("nowhere", None, 'no column "nowhere"'),
+        ("label", ["x1", "z"], "missing feature columns: z"),
+        ("label", [], "missing feature columns: all"),
+    ):
+        with pytest.raises(ValueError, match=f"a.parquet: {message}"):
+            open_source(tmp_path / "a.parquet", target, features)
+    write_parquet(tmp_path / "b.parquet", X.astype(float), y)
+    with pytest.raises(ValueError, match='b.parquet: column "x0": expected float as before'):
+        open_source(tmp_path, "label")
+    pq.write_table(table(X, y).drop_columns(["x5"]), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match='b.parquet: no column "x5"'):
+        open_source(tmp_path, "label")
+
+
+def test_parquet_damaged(tmp_path, problem):
+    X, y, _ = problem
+    path = tmp_path / "a.parquet"
+    write_parquet(path, X, y, compression="snappy")
+    whole = path.read_bytes()
+    for damaged in (whole[:-100], b"", b"no parquet at all"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="a.parquet: not a readable Parquet file"):
+            open_source(path, "label")
+    path.write_bytes(whole[: len(whole) // 4] + bytes(2000) + whole[len(whole) // 4 + 2000 :])
+    with pytest.raises(ValueError, match="a.parquet: row group"):
+        drained(path, "label")
+    write_parquet(path, X[:0], y[:0])
+    with pytest.raises(ValueError, match="a.parquet: no rows"):
+        open_source(path, "label")
+
+
+def test_labels_that_change_between_passes(tmp_path, problem):
+    X, y, _ = problem
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    source = open_source(tmp_path)
+    np.save(tmp_path / "y.npy", y + 1)
+    with pytest.raises(ValueError, match="rows 0 to 2999: labels that were not there"):
+        collect(source)
+
+
+def test_npy_refused(tmp_path, problem):
+    X, y, _ = problem
+    with pytest.raises(ValueError, match="expected .parquet files, or X.npy"):
+        open_source(tmp_path)
+    np.save(tmp_path / "X.npy", X)
+    with pytest.raises(ValueError, match="no labels: expected them in y.npy"):
+        open_source(tmp_path)
+    np.save(tmp_path / "y.npy", y[:-1])
+    with pytest.raises(ValueError, match=r"y.npy: expected shape \(3000,\), got \(2999,\)"):
+        open_source(tmp_path)
+    np.save(tmp_path / "y.npy", np.where(y == 2, np.nan, y))
+    with pytest.raises(ValueError, match="y.npy: missing or infinite labels"):
+        open_source(tmp_path)
+    (tmp_path / "X.npy").write_bytes((tmp_path / "X.npy").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="X.npy: not a readable .npy file"):
+        open_source(tmp_path)
+    X = X.copy()
+    X[2000, 3] = np.nan
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    with pytest.raises(ValueError, match="rows 2000 to 2999: column 3: NaN"):
+        drained(tmp_path, chunk_rows=1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a CSV file"),
+        ("a,y\n", "no rows"),
+        ("a,y\n1,0\n2,1\nx,0\n", 'column "a": expected numbers, got others in row 3'),
+        ("a,y\n1,0\n2,1\n3,\n", "row 3: missing label"),
+        ("a,y\n1,0\n2,1\n,1\n", 'column "a": missing or infinite value in row 3'),
+        ("a,y\n1,0\n2,1\ninf,1\n", 'column "a": missing or infinite value in row 3'),
+        ("a,y\n1,0\n2,1\n3,1,7,8\n", "not a CSV file: .*line 4"),
+        ("a,b\n1,0\n", 'no column "y"'),
+    ],
+)
+def test_csv_refused(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"a.csv: {message}"):
+        drained(tmp_path / "a.csv", "y", chunk_rows=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no rows"),
+        ("1 1:2\n2 1:3\n1 1:x\n", "line 3: not svmlight"),
+        ("1 1:2\n2 1:nan\n", "lines 1 to 2: NaN"),
+        ("nan 1:2\n2 1:1\n", "lines 1 to 2: missing or infinite labels"),
+        ("1\n2\n", "no features"),
+    ],
+)
+def test_svmlight_refused(tmp_path, text, message):
+    (tmp_path / "a.svm").write_text(text)
+    with pytest.raises(ValueError, match=f"a.svm: {message}"):
+        drained(tmp_path / "a.svm", chunk_rows=2)
+
+
+def test_unknown_paths_and_arguments(tmp_path):
+    (tmp_path / "a.xls").write_text("")
+    (tmp_path / "a.svm").write_text("1 1:2\n2 1:3\n")
+    for name, options, message in (
+        ("b.csv", {}, "no such file"),
+        ("a.xls", {}, 'expected .parquet, .*got ".xls"'),
+        ("a.svm", {"target": "y"}, "target and features are for"),
+        ("a.svm", {"chunk_rows": 0}, "chunk_rows: expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_source(tmp_path / name, **options)
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"")
+    code = (
+        "import sys; sys.modules['pyarrow'] = None; from fastsoftmax.sources import open_source;"
+        f"open_source({str(tmp_path / 'a.parquet')!r}, 'y')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, timeout=300
+    )
+    assert 'pip install "fastsoftmax[parquet]"' in result.stderr
