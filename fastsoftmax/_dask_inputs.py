@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,16 @@ def _blocks(value: Any, name: str, rows: Sequence[float] | None) -> tuple[list[A
             raise ValueError(f"{name}: expected {sum(rows)} rows as X has, got {sum(sizes)}")
         value = value.rechunk({0: tuple(rows)})
     return list(value.to_delayed().ravel()), sizes
+
+
+def as_array(value: Any) -> Any:
+    """Turn a dataframe or series into a Dask array; an array stays as it is."""
+    if not hasattr(value, "to_dask_array"):
+        return value
+    with warnings.catch_warnings():
+        # Labels that are strings become objects, as they should.
+        warnings.filterwarnings("ignore", "Dask currently has limited support", UserWarning)
+        return value.to_dask_array()
 
 
 def whole_rows(array: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -91,7 +92,7 @@ def stack(matrices: Sequence[Any]) -> Any:
 
 def _n_bytes(part: Piece) -> int:
     X, targets = part
-    arrays = [X.data, X.indices, X.indptr] if isinstance(X, CSR) else [X]
+    arrays: list[Array | None] = [X.data, X.indices, X.indptr] if isinstance(X, CSR) else [X]
     arrays += [targets.labels, targets.probabilities, targets.weight]
     return sum(array.nbytes for array in arrays if array is not None)
 
@@ -242,18 +243,20 @@ class Shares:
     ) -> None:
         self.client = default_client()
         workers = sorted(self.client.nthreads())
-        n_shares = n_shares or max(len(workers), 1)
+        if n_shares is None:
+            n_shares = max(len(workers), 1)
+        n_shares = _validate.as_count(n_shares, "n_shares", at_least=1)
         edges = cut(sizes or [1.0] * len(chunks), min(n_shares, len(chunks)))
         self.first = edges[:-1]
         self.futures = []
         for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False)):
             share = delayed(load, pure=False)(list(chunks[a:b]), a, finite)
             where = [workers[i * len(workers) // n_shares]] if workers else None
-            # Only a wish: another worker makes it where this one is lost.
             self.futures.append(
                 self.client.compute(share, workers=where, allow_other_workers=bool(workers))
             )
         self.n_rows, self.kind = self._agree(self.map(describe))
+        self.client.run_on_scheduler(free, [future.key for future in self.futures])
 
     def _agree(self, described: list[list[tuple[int, Kind]]]) -> tuple[list[int], Kind]:
         """Rows of the shares and the kind of all partitions."""
@@ -275,9 +278,18 @@ class Shares:
 
     def submit(self, function: Callable[..., Any], *lists: Sequence[Any]) -> list[Any]:
         """Futures of `map`."""
+        return list(self.client.compute(self.tasks(function, *lists)))
+
+    def tasks(self, function: Callable[..., Any], *lists: Sequence[Any]) -> list[Any]:
+        """Delayed calls of `map`."""
+        # A group of tasks of its own: Dask takes a large one of few dependencies for the making of
+        # data, and sends it to whoever is idle, away from the shares.
+        group = f"{function.__name__}-{uuid.uuid4().hex}"
         call = delayed(function, pure=False)
-        tasks = [call(*arguments) for arguments in zip(self.futures, *lists, strict=True)]
-        return list(self.client.compute(tasks))
+        return [
+            call(*arguments, dask_key_name=(group, i))
+            for i, arguments in enumerate(zip(self.futures, *lists, strict=True))
+        ]
 
     def prepared(self, encode: Callable[[Array], Array] | None, **options: Any) -> Shares:
         """Replace the partitions by a `Share` each."""
@@ -286,6 +298,20 @@ class Shares:
         same = [encode] * len(self.first), [options] * len(self.first)
         new.futures = self.submit(prepare, self.first, *same)
         return new
+
+
+def free(keys: Sequence[Any], dask_scheduler: Any) -> None:
+    """Forget where shares were to be loaded, on the scheduler.
+
+    A wish only, and yet Dask 2026.8 waits for ever for that worker where at some moment none is
+    left, though others come.
+    """
+    tasks = [dask_scheduler.tasks[key] for key in keys if key in dask_scheduler.tasks]
+    while tasks:
+        task = tasks.pop()
+        if task.worker_restrictions and task.loose_restrictions:
+            task.worker_restrictions = None
+            tasks.extend(task.dependencies)
 
 
 def default_client() -> Client:

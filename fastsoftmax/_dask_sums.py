@@ -55,10 +55,10 @@ class Total:
 
 
 def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
-    """Sum over a share, on its worker, in the compute dtype; for ``point`` see `Distributed.sum`."""
+    """Sum over a share, on its worker; W, b, center and options of `sum_rows` make the point."""
     W, b, center, how = point
     # What came over the network may be read-only, and Numba would compile anew for it.
-    W, b = (None if a is None else np.require(a, None, ["C", "A", "W"]) for a in (W, b))
+    W = np.require(W, None, ["C", "A", "W"])
     with dask_threads():
         sums = sum_rows(share, W, b, center, **how)
         if how.get("mode") == LOSS:
@@ -68,14 +68,15 @@ def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
 
 def add(parts: Sequence[Sums]) -> Sums:
     """Sum in the order given, in float64."""
-    loss = float(sum(part.loss for part in parts))
-    if parts[0].weight is None:
-        return Sums(loss, None, None)
-    weight, bias = (np.array(a, np.float64) for a in parts[0][1:])
+    loss, weight, bias = parts[0]
     for part in parts[1:]:
-        weight += part.weight
-        bias += part.bias
+        loss += part.loss
+        weight, bias = _plus(weight, part.weight), _plus(bias, part.bias)
     return Sums(loss, weight, bias)
+
+
+def _plus(a: Array | None, b: Array | None) -> Array | None:
+    return None if a is None or b is None else np.add(a, b, dtype=np.float64)
 
 
 def tree(items: list[Item], add: Callable[[list[Item]], Item]) -> Item:
@@ -102,10 +103,9 @@ class Distributed(Data):
         point: Any = (W, b, center, how)
         if large:
             point = delayed(point, pure=False, traverse=False)
-        call, plus = delayed(sum_share, pure=False), delayed(add, pure=False)
-        tasks = [call(share, point) for share in self.shares.futures]
+        tasks = self.shares.tasks(sum_share, [point] * len(self.shares.futures))
         if large:
-            tasks = [tree(tasks, plus)]
+            tasks = [tree(tasks, delayed(add, pure=False))]
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
             futures = self.shares.client.compute(tasks)
         # The client speaks every 10 ms at most: told now, that the last results may go delays no

@@ -13,18 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 try:
-    import dask  # noqa: F401
     import distributed  # noqa: F401
+    import sklearn  # noqa: F401
+    from dask import delayed
 except ImportError as error:
-    raise ImportError('fastsoftmax.dask needs Dask: pip install "fastsoftmax[dask]"') from error
+    raise ImportError(
+        'fastsoftmax.dask needs Dask and scikit-learn: pip install "fastsoftmax[dask]"'
+    ) from error
 
-from dask import delayed
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from fastsoftmax import _validate, linear_model, objective
-from fastsoftmax._dask_inputs import is_dask, partitions, whole_rows
+from fastsoftmax._dask_inputs import as_array, is_dask, partitions, whole_rows
 from fastsoftmax._dask_shares import Rows, Shares, naming
 from fastsoftmax._dask_shares import largest_label as _largest_label
 from fastsoftmax._dask_sums import Distributed
@@ -72,7 +74,7 @@ class SoftmaxObjective(objective.SoftmaxObjective):
     >>> from dask.distributed import Client
     >>> from scipy.optimize import minimize
     >>> from fastsoftmax.dask import SoftmaxObjective
-    >>> client = Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None)
+    >>> client = Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0")
     >>> X = da.random.default_rng(0).standard_normal((4000, 5), chunks=(1000, 5)).persist()
     >>> obj = SoftmaxObjective(X, (X[:, 0] > X[:, 1]).astype(int), l2=1e-3)
     >>> result = minimize(obj, obj.x0, jac=True, method="L-BFGS-B")
@@ -144,7 +146,7 @@ class SoftmaxObjective(objective.SoftmaxObjective):
         >>> def load(part):
         ...     rng = np.random.default_rng(part)
         ...     return rng.standard_normal((500, 3)), rng.integers(0, 4, 500)
-        >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0") as client:
         ...     obj = SoftmaxObjective.from_chunks([delayed(load)(part) for part in range(8)])
         ...     round(obj.value(obj.x0), 6), obj.n_rows
         (1.386294, 4000)
@@ -201,12 +203,14 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
     >>> import dask.array as da
     >>> from dask.distributed import Client
     >>> from fastsoftmax.dask import SoftmaxRegression
-    >>> client = Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None)
+    >>> client = Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0")
     >>> X = da.random.default_rng(0).standard_normal((4000, 5), chunks=(1000, 5))
-    >>> model = SoftmaxRegression().fit(X, da.where(X[:, 0] > X[:, 1], "left", "right"))
+    >>> y = da.where(X[:, 0] > X[:, 1], "left", "right")
+    >>> model = SoftmaxRegression().fit(X, y)
     >>> model.predict(X)
     dask.array<_predicted, shape=(4000,), dtype=<U5, chunksize=(1000,), chunktype=numpy.ndarray>
-    >>> model.predict(X[:3]).compute()
+    >>> model.score(X, y) > 0.95
+    True
     >>> client.close()
     """
 
@@ -274,18 +278,16 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         """Share of rows whose class is predicted right."""
         if not is_dask(X):
             return float(super().score(X, y, sample_weight))
-        labels = y.to_dask_array() if hasattr(y, "to_dask_array") else y
-        right = self.predict(X) == labels
+        right = self.predict(X) == as_array(y)
         if sample_weight is None:
             return float(right.mean().compute())
-        weight = sample_weight
-        weight = weight.to_dask_array() if hasattr(weight, "to_dask_array") else weight
+        weight = as_array(sample_weight)
         return float(((right * weight).sum() / weight.sum()).compute())
 
     def _lazily(self, X: Any, method: str, dtype: Any = None, by_class: bool = True) -> Any:
         """Return a Dask array of what a method gives for the blocks of X."""
         check_is_fitted(self)
-        X = whole_rows(X.to_dask_array() if hasattr(X, "to_dask_array") else X)
+        X = whole_rows(as_array(X))
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"X: expected {self.n_features_in_} columns, got {X.shape[1]}")
         if dtype is None:

@@ -1,0 +1,423 @@
+"""Rows on Dask's workers: the in-memory objective's numbers, errors, and workers that die."""
+
+import doctest
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problems import make_problem
+from scipy import sparse
+
+import fastsoftmax
+from fastsoftmax import linear_model
+from fastsoftmax.coordinates import CentredObjective
+
+pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
+
+import dask.array as da  # noqa: E402
+import dask.dataframe as dd  # noqa: E402
+import numba  # noqa: E402
+import pandas as pd  # noqa: E402
+from dask import delayed  # noqa: E402
+from distributed import Client, LocalCluster, wait  # noqa: E402
+
+import fastsoftmax.dask  # noqa: E402
+from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
+from fastsoftmax.dask import SoftmaxObjective, SoftmaxRegression  # noqa: E402
+
+TEXT = np.array(["ash", "beech", "fir", "oak"])
+
+
+def start(**options):
+    return LocalCluster(
+        dashboard_address=":0", **{"n_workers": 2, "threads_per_worker": 1} | options
+    )
+
+
+@pytest.fixture(scope="module")
+def client():
+    with start() as cluster, Client(cluster) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return make_problem(5000, 30, 4, np.float64)
+
+
+def spread(cuts, *arrays):
+    """Delayed chunks of arrays."""
+    edges = [0, *cuts, len(arrays[-1])]
+    pairs = zip(edges, edges[1:], strict=False)
+    return [delayed(tuple(array[a:b] for array in arrays)) for a, b in pairs]
+
+
+def everything(obj, W, bias):
+    w = obj.pack(W, bias)
+    v = np.sin(np.arange(obj.size))
+    loss, gradient = obj(w)
+    return np.concatenate([[loss, obj.value(w)], gradient, obj.hessp(w, v), obj.hess_diag(w)])
+
+
+def assert_equal(got, want, tolerance=1e-12):
+    np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["dense", "csr"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"class_weight": [0.5, 2, 1, 3]}, {"class_weight": [1, 2, 0, 1], "label_smoothing": 0.1}],
+    ids=["plain", "class weights", "soft"],
+)
+def test_equals_in_memory(client, problem, kind, options):
+    X, W, y, bias, s = problem
+    X = sparse.csr_array(np.where(np.abs(X) > 0.7, X, 0)) if kind == "csr" else X
+    want = everything(
+        fastsoftmax.SoftmaxObjective(X, y, l2=0.1, sample_weight=s, **options), W, bias
+    )
+    chunks = spread([7, 7, 1500, 2600, 4999], X, y, s)
+    obj = SoftmaxObjective.from_chunks(chunks, n_features=30, l2=0.1, **options)
+    assert len(obj._data.shares.futures) == 2
+    assert_equal(everything(obj, W, bias), want)
+
+
+def test_float32_and_target_rows(client):
+    X, W, _, _, _ = make_problem(3000, 7, 5, np.float32)
+    Y = np.random.default_rng(1).dirichlet(np.ones(5), 3000)
+    options = {"fit_intercept": False, "label_smoothing": 0.2}
+    want = everything(fastsoftmax.SoftmaxObjective(X, Y, **options), W, None)
+    obj = SoftmaxObjective(
+        da.from_array(X, chunks=(800, 7)), da.from_array(Y, chunks=(800, 5)), **options
+    )
+    assert obj.dtype == np.float32
+    assert_equal(everything(obj, W, None), want, 1e-5)
+
+
+def test_chunks_of_columns_and_other_chunks_of_labels(client, problem):
+    X, W, y, bias, s = problem
+    obj = SoftmaxObjective(
+        da.from_array(X, chunks=(700, 13)),
+        da.from_array(y, chunks=900),
+        sample_weight=da.from_array(s, chunks=5000),
+        n_shares=3,
+    )
+    want = everything(fastsoftmax.SoftmaxObjective(X, y, sample_weight=s), W, bias)
+    assert_equal(everything(obj, W, bias), want)
+
+
+def frames(X, y, s):
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]).assign(
+        y=y, s=s, row=range(len(X))
+    )
+    frame = dd.from_pandas(frame, npartitions=6)
+    # Of the first partitions nothing stays, and nobody knows how many rows are left.
+    return frame[frame.row >= 2000]
+
+
+def test_dataframes_of_unknown_sizes_and_empty_partitions(client, problem):
+    X, W, y, bias, s = problem
+    frame = frames(X, y, s)
+    features = frame[[f"x{i}" for i in range(30)]]
+    want = everything(
+        fastsoftmax.SoftmaxObjective(X[2000:], y[2000:], sample_weight=s[2000:]), W, bias
+    )
+    for columns in (
+        (features, frame.y, frame.s),
+        (features.to_dask_array(), frame.y.to_dask_array(), frame.s.to_dask_array()),
+    ):
+        obj = SoftmaxObjective(columns[0], columns[1], sample_weight=columns[2])
+        assert obj.n_rows == 3000
+        assert_equal(everything(obj, W, bias), want)
+
+
+def test_samples_are_those_of_a_stream(client, problem):
+    X, _, y, _, s = problem
+    chunks = spread([7, 7, 1500, 2600], X, y, s)
+    obj = SoftmaxObjective.from_chunks(chunks, class_weight=[1, 2, 3, 4], label_smoothing=0.1)
+    streamed = fastsoftmax.SoftmaxObjective.from_chunks(
+        lambda: iter([(X, y, s)]), n_features=30, n_classes=4, class_weight=[1, 2, 3, 4],
+        label_smoothing=0.1,
+    )  # fmt: skip
+    for n_rows in (1, 333, 5000, 9000):
+        for got, want in zip(obj._data.sample(n_rows), streamed._data.sample(n_rows), strict=True):
+            np.testing.assert_array_equal(got, want)
+    assert CentredObjective(obj).pool.n_rows == 5000
+
+
+def test_large_weights_travel_and_are_added_between_workers_with_the_same_bits(
+    client, problem, monkeypatch
+):
+    X, W, y, bias, s = problem
+    chunks = spread(range(500, 5000, 500), X.astype(np.float32), y, s)
+    obj = SoftmaxObjective.from_chunks(chunks, n_shares=10)
+    want = everything(obj, W, bias)
+    monkeypatch.setattr(_dask_sums, "_LARGE", 0)
+    np.testing.assert_array_equal(everything(obj, W, bias), want)
+    assert len(obj._data._last) == 1
+
+
+def test_bits_follow_from_partitions_and_shares_alone(client, problem):
+    X, W, y, bias, s = problem
+    results = set()
+    for workers in client.nthreads():
+        chunks = client.persist(spread([900, 2000, 4100], X, y, s), workers=workers)
+        obj = SoftmaxObjective.from_chunks(chunks, n_shares=3)
+        results.add(everything(obj, W, bias).tobytes())
+    with Client(n_workers=1, processes=False, threads_per_worker=2, dashboard_address=":0"):
+        obj = SoftmaxObjective.from_chunks(spread([900, 2000, 4100], X, y, s), n_shares=3)
+        results.add(everything(obj, W, bias).tobytes())
+    assert len(results) == 1
+
+
+def test_a_sum_goes_where_its_rows_are(client, problem):
+    X, W, y, bias, _ = problem
+    obj = SoftmaxObjective.from_chunks(spread(range(1000, 5000, 1000), X, y))
+    shares = obj._data.shares.futures
+    wait(shares)
+    homes = client.who_has(shares)
+    assert len({workers for workers in homes.values()}) == 2
+    for _ in range(5):
+        obj(obj.pack(W, bias))
+        assert client.who_has(shares) == homes
+    sizes = client.run_on_scheduler(
+        lambda keys, dask_scheduler: [dask_scheduler.tasks[key].nbytes for key in keys],
+        [share.key for share in shares],
+    )
+    assert sum(sizes) >= X.nbytes
+
+
+X, y = np.ones((40, 3)), np.arange(40) % 2
+
+
+@pytest.mark.parametrize(
+    ("chunks", "error", "message"),
+    [
+        ([(X, y), (X, y + 1)], ValueError, "partition 1: y: expected labels in .0, 2."),
+        ([(X, y), (X, y - 1)], ValueError, "partition 1: y: expected labels in .0, 2."),
+        ([(X, y), (X, y / 2)], TypeError, "partition 1: y: expected integer class labels"),
+        ([(X, y), (X, y[1:])], ValueError, "partition 1: y: expected 40 rows as X has, got .*39"),
+        ([(X, y, y[1:])], ValueError, "partition 0: sample_weight: expected 40 rows"),
+        ([(X, y, y - 0.5)], ValueError, "partition 0: sample_weight: expected finite, non-neg"),
+        ([(X, y, 0 * y)], ValueError, "at least one row that counts"),
+        ([(X, y), (X, y, y)], ValueError, "partition 1: expected weights: False"),
+        ([(X, y), (X[:, 1:], y)], ValueError, "partition 1: expected X of n_features = 3 .*got 2"),
+        ([(X, y), (X.astype("f4"), y)], ValueError, "partition 1: .* dtype float64 .* float32"),
+        ([(X, y), (sparse.csr_array(X), y)], ValueError, "partition 1: expected sparse X: False"),
+        ([(X.astype("U"), y)], TypeError, "partition 0: X: expected real numbers"),
+        ([(X, y), X], TypeError, "partition 1: expected .X, y. or"),
+        ([(X[:0], y[:0])], ValueError, "X: expected at least one row"),
+    ],
+)
+def test_wrong_chunks(client, chunks, error, message):
+    with pytest.raises(error, match=message):
+        SoftmaxObjective.from_chunks([delayed(chunk) for chunk in chunks], n_classes=2)
+
+
+def test_wrong_collections_and_options(client):
+    dX, dy = da.from_array(X, chunks=10), da.from_array(y, chunks=10)
+    for arguments, options, error, message in (
+        ((X, dy), {}, TypeError, "X: expected a Dask array"),
+        ((dX, y), {}, TypeError, "y: expected a Dask array"),
+        ((dX, dy[:30]), {}, ValueError, "y: expected 40 rows as X has, got 30"),
+        ((dX, [delayed(y)]), {}, ValueError, "y: expected 4 partitions as X has, got 1"),
+        ((dX, dy), {"sample_weight": y}, TypeError, "sample_weight: expected a Dask array"),
+        ((dX[:, 0], dy), {}, ValueError, "X: expected a Dask array of rows"),
+        ((dX, dy), {"l2": -1}, ValueError, "l2: expected"),
+        ((dX, dy), {"class_weight": [1]}, ValueError, "class_weight: expected"),
+        ((dX, dy), {"n_classes": 1}, ValueError, "n_classes: expected"),
+        ((dX, dy), {"n_shares": 0}, ValueError, "n_shares: expected"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            SoftmaxObjective(*arguments, **options)
+    with pytest.raises(TypeError, match="source: expected a list of delayed"):
+        SoftmaxObjective.from_chunks(lambda: iter([]))
+    with pytest.raises(ValueError, match="X: expected 4 columns"):
+        SoftmaxObjective.from_chunks([delayed((X, y))], n_features=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=40), st.data())
+def test_ranges_of_partitions(sizes, data):
+    n_shares = data.draw(st.integers(1, len(sizes)))
+    edges = _dask_shares.cut(sizes, n_shares)
+    assert len(edges) == n_shares + 1
+    assert edges[0] == 0
+    assert edges[-1] == len(sizes)
+    assert all(a < b for a, b in zip(edges, edges[1:], strict=False))
+
+
+def test_equal_partitions_are_shared_out_evenly():
+    assert _dask_shares.cut([10] * 12, 4) == [0, 3, 6, 9, 12]
+    assert _dask_shares.cut([30, 10, 10, 10, 30, 30], 4) == [0, 1, 4, 5, 6]
+
+
+def counted_threads(pause):
+    """Numba's thread count within a task and after it, with ``pause`` for others to come in."""
+    before = numba.get_num_threads()
+    with _dask_shares.dask_threads() as n:
+        within = numba.get_num_threads()
+        pause.wait(1)
+    return n, within, numba.get_num_threads() == before
+
+
+def concurrent_threads(part):
+    return counted_threads(threading.Event())
+
+
+def test_kernels_use_the_threads_of_dask(client):
+    for worker in client.nthreads():  # of one thread each
+        result = client.submit(concurrent_threads, 0, workers=worker, pure=False).result()
+        assert result == (1, 1, True)
+    with Client(n_workers=1, processes=False, threads_per_worker=2, dashboard_address=":0") as two:
+        n, within, restored = two.submit(concurrent_threads, 0).result()
+        assert (n, restored) == (2, True)
+        assert within == min(2, numba.config.NUMBA_NUM_THREADS)
+        together = two.gather(two.map(concurrent_threads, range(1, 5)))
+        assert all(restored for _, _, restored in together)
+        assert sum(n for n, _, _ in together[:2]) <= 3  # the first may have found itself alone
+
+
+def test_no_more_threads_run_than_there_are():
+    turns = _dask_shares.Turns()
+    running, most, lock = [0], [0], threading.Lock()
+
+    def task(n_tasks):
+        for _ in range(50):
+            with turns.take(4, n_tasks) as n:
+                with lock:
+                    running[0] += n
+                    most[0] = max(most[0], running[0])
+                with lock:
+                    running[0] -= n
+
+    tasks = [threading.Thread(target=task, args=(n,)) for n in (1, 1, 2, 3, 4, 9)]
+    for thread in tasks:
+        thread.start()
+    for thread in tasks:
+        thread.join()
+    assert most[0] <= 4
+    with turns.take(4, 1) as n:
+        assert n == 4
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"ash": 2.0, "fir": 0.5}])
+def test_estimator_equals_in_memory(client, problem, class_weight):
+    X, _, y, _, s = problem
+    X = X + 5
+    labels = TEXT[y]
+    dX, dy = da.from_array(X, chunks=(900, 30)), da.from_array(labels, chunks=900)
+    options = {"tol": 1e-10, "l2": 1e-2, "class_weight": class_weight}
+    model = SoftmaxRegression(**options).fit(dX, dy, da.from_array(s, chunks=900))
+    want = linear_model.SoftmaxRegression(**options).fit(X, labels, s)
+    np.testing.assert_allclose(model.coef_, want.coef_, atol=1e-8)
+    np.testing.assert_allclose(model.intercept_, want.intercept_, atol=1e-8)
+    assert list(model.classes_) == list(TEXT)
+    assert (model.n_features_in_, model.loss_) == (30, pytest.approx(want.loss_, abs=1e-12))
+    assert model.score(dX, dy) == pytest.approx(want.score(X, labels))
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        lazy, direct = getattr(model, method)(dX), getattr(model, method)(X)
+        assert isinstance(lazy, da.Array)
+        assert (lazy.dtype, lazy.shape) == (direct.dtype, direct.shape)
+        assert lazy.compute().dtype == direct.dtype
+        if method == "predict":
+            np.testing.assert_array_equal(lazy.compute(), direct)
+        else:
+            np.testing.assert_allclose(lazy.compute(), direct, rtol=1e-10)
+
+
+def test_estimator_of_dataframes(client, problem):
+    X, _, y, _, s = problem
+    frame = frames(X, TEXT[y % 2], s)
+    features = frame[[f"x{i}" for i in range(30)]]
+    model = SoftmaxRegression(tol=1e-9).fit(features, frame.y, frame.s)
+    want = linear_model.SoftmaxRegression(tol=1e-9).fit(X[2000:], TEXT[y % 2][2000:], s[2000:])
+    np.testing.assert_allclose(model.coef_, want.coef_, atol=1e-7)
+    np.testing.assert_array_equal(model.predict(features).compute(), want.predict(X[2000:]))
+    assert model.decision_function(features).compute().shape == (3000,)
+    assert model.score(features, frame.y, frame.s) == pytest.approx(
+        want.score(X[2000:], TEXT[y % 2][2000:], s[2000:])
+    )
+
+
+def test_estimator_of_csr_chunks_and_target_rows(client, problem):
+    X, _, y, _, _ = problem
+    Y = np.eye(4)[y] * 0.9 + 0.025
+    matrix = sparse.csr_array(np.where(np.abs(X) > 0.7, X, 0))
+    parts = [slice(0, 2000), slice(2000, 5000)]
+    model = SoftmaxRegression(tol=1e-9).fit(
+        [delayed(matrix[part]) for part in parts], [delayed(Y[part]) for part in parts]
+    )
+    want = linear_model.SoftmaxRegression(tol=1e-9).fit(matrix, Y)
+    np.testing.assert_allclose(model.coef_, want.coef_, atol=1e-7)
+
+
+def test_estimator_of_numpy_is_the_usual_one(problem):
+    X, _, y, _, _ = problem
+    model, want = SoftmaxRegression().fit(X, y), linear_model.SoftmaxRegression().fit(X, y)
+    np.testing.assert_array_equal(model.coef_, want.coef_)
+    np.testing.assert_array_equal(model.predict_proba(X), want.predict_proba(X))
+    assert model.score(X, y) == want.score(X, y)
+
+
+def test_estimator_errors(client):
+    dX, dy = da.from_array(X, chunks=10), da.from_array(y, chunks=10)
+    for arguments, options, message in (
+        ((dX, dy * 0), {}, "y: expected at least two classes"),
+        ((da.where(dX > 0, np.nan, 0), dy), {}, "partition 0: X: expected finite numbers"),
+        ((dX, dy + 0.5), {}, "partition .: Unknown label type: continuous"),
+        ((dX, dy), {"solver": "adam"}, "solver: expected another than"),
+        ((dX, dy), {"l2": -1}, "l2: expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            SoftmaxRegression(**options).fit(*arguments)
+    with pytest.raises(ValueError, match="X: expected 3 columns"):
+        SoftmaxRegression().fit(dX, dy).predict(dX[:, 1:])
+
+
+def test_a_lost_worker_changes_nothing(problem):
+    X, _, y, _, s = problem
+    lost = []
+
+    def kill(iterate):
+        if iterate.state.n_iter in (2, 4):
+            lost.append(min(client.run(os.getpid).values()))
+            os.kill(lost[-1], signal.SIGKILL)
+
+    with start() as cluster, Client(cluster) as client:
+        arrays = [da.from_array(a, chunks=(900, *a.shape[1:])) for a in (X, y, s)]
+        want = SoftmaxRegression(tol=1e-9).fit(*arrays)
+        model = SoftmaxRegression(tol=1e-9)._fit(*arrays, progress=kill)
+    assert len(set(lost)) == 2
+    assert model.n_iter_ == want.n_iter_ > 4
+    assert model.coef_.tobytes() == want.coef_.tobytes()
+    assert model.intercept_.tobytes() == want.intercept_.tobytes()
+
+
+def test_docstrings():
+    result = doctest.testmod(fastsoftmax.dask, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+    assert result.attempted > 10
+
+
+def complaint(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+
+
+@pytest.mark.parametrize("missing", ["dask", "distributed", "sklearn"])
+def test_missing_extra_is_named(missing):
+    code = f"import sys; sys.modules['{missing}'] = None; import fastsoftmax.dask"
+    assert 'pip install "fastsoftmax[' in complaint(code)
+
+
+def test_without_a_client():
+    code = (
+        "from dask import delayed; from fastsoftmax.dask import SoftmaxObjective;"
+        "SoftmaxObjective.from_chunks([delayed(([[1.0]], [0]))])"
+    )
+    assert "client: expected a running dask.distributed.Client" in complaint(code)
