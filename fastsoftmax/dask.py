@@ -1,6 +1,42 @@
-r"""Softmax regression over rows spread out on Dask's workers.
+r"""Softmax regression over rows that lie on Dask's workers.
 
-DOC
+    from dask.distributed import Client
+    from fastsoftmax.dask import SoftmaxRegression
+
+    client = Client(n_workers=2, threads_per_worker=1)      # processes on this machine, or
+    client = Client("scheduler:8786")                       # a cluster that runs already
+    model = SoftmaxRegression(l2=1e-4).fit(X, y)            # dask arrays or dataframes
+    model.predict(X)                                        # a dask array, not computed yet
+
+**How it works.** The partitions are cut into shares, ranges of about equal size, one a worker. A
+worker loads its share once and keeps it. An evaluation sends W out, one task a share sums loss and
+gradient in one sweep over its rows, and the sums are added in float64 in a fixed tree: on the
+workers where they are large, so that the client receives one, and here where they are small. So the
+bits follow from the partitions and the number of shares (``n_shares``), not from who computes what
+when. A share that dies with its worker is made again by Dask from the graph that made it, as is W:
+a fit that loses workers ends with the same bits.
+
+**What an evaluation costs**, for N rows on M workers and a network of B bytes a second:
+
+    passes     one over each worker's rows; no row ever leaves its worker
+    work       N/M · 4KD multiply-adds and additions, or reading N/M · D numbers if that is longer
+    messages   M tasks, about M/3 additions where K·D is large, and their round trip
+    bytes      down 4KD (8KD in float64) to every worker, each passing it on: log₂M steps in a row;
+               up 8KD from every worker, three at a time: 3·log₄M gradients in a row
+
+Work and bytes are both proportional to K·D: what decides is the rows of a worker alone. The traffic
+weighs as much as the work at a few thousand rows a worker, and the messages at a few hundred
+thousand; beyond that, twice the workers take half the time.
+
+**On a real cluster** start one worker process a machine, or one for each NUMA node, with as many
+threads as it has cores: ``dask worker scheduler:8786 --nworkers 1 --nthreads 32``. A task that is
+alone on its worker takes all of them; tasks at the same time share them out, and the kernels never
+use more threads than Dask gave. Each worker needs room for its share, and for a partition more
+while it loads; partitions of some hundred megabytes are best, and better lazy than persisted
+elsewhere, as each goes to the worker that keeps its share. Set ``NUMBA_CACHE_DIR`` to a directory
+of the machine's own, or the first evaluation compiles in every process. The same versions of
+fastsoftmax, NumPy and Numba everywhere, the scheduler included, and the same kind of CPU: block
+sizes follow from the CPU, and with them the last bits.
 """
 
 from __future__ import annotations
