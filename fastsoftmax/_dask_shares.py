@@ -184,7 +184,7 @@ class Turns:
     """Which threads of a worker compute: never more than Dask gave it, whatever its tasks ask for.
 
     A task takes its part of the worker's threads, all of them when it is alone, and waits while
-    there is none. Shared by the tasks of a process.
+    there is none.
     """
 
     def __init__(self) -> None:
@@ -206,14 +206,15 @@ class Turns:
                 self._changed.notify_all()
 
 
-_turns = Turns()
+_turns: dict[str, Turns] = {}  # by worker, as a process may hold several
 
 
 @contextlib.contextmanager
 def dask_threads() -> Iterator[int]:
     """Within it kernels use the threads Dask gives this task; Numba's count is put back after."""
-    state = get_worker().state
-    with _turns.take(state.nthreads, len(state.executing)) as n:
+    worker = get_worker()
+    state, turns = worker.state, _turns.setdefault(worker.address, Turns())
+    with turns.take(state.nthreads, len(state.executing)) as n:
         if jit_disabled():
             yield n
             return

@@ -13,7 +13,7 @@ import fastsoftmax
 MODULES = ["fastsoftmax"] + [
     f"fastsoftmax.{module.name}"
     for module in pkgutil.iter_modules(fastsoftmax.__path__)
-    if module.name not in ("_kernels", "dask")
+    if module.name != "_kernels" and "dask" not in module.name  # see test_dask.py
 ]
 README = Path(__file__).parent.parent / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
