@@ -111,7 +111,11 @@ def by_rows(rounds: int) -> tuple[list[str], float, float]:
     slope, constant = np.polyfit(counts, seconds, 1)
     lines = ["| rows | milliseconds |", "|---|---|"]
     lines += [f"| {n:,} | {1e3 * t:.1f} |" for n, t in zip(counts, seconds, strict=True)]
-    lines += ["", f"A line through them: {1e3 * constant:.1f} ms and {1e9 * slope:.1f} ns a row."]
+    lines += [
+        "",
+        f"A line through them: {1e3 * constant:.1f} ms and {1e9 * slope:.1f} ns a row; the "
+        f"former weighs as much as the latter at {constant / slope / 2:,.0f} rows a worker.",
+    ]
     return lines, float(constant), float(slope)
 
 

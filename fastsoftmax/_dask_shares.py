@@ -24,6 +24,8 @@ from fastsoftmax._options import RowSum, make_targets
 
 Array = npt.NDArray[Any]
 
+_PIECE_BYTES = 256 << 20
+
 
 class Rows(NamedTuple):
     """A partition as it was given: X, y and weights, checked for what needs no options."""
@@ -177,7 +179,23 @@ def prepare(
                 **options,
             )
         parts.append(Piece(X, targets))
-    return Share(parts)
+    return Share(join(parts))
+
+
+def join(parts: list[Piece]) -> list[Piece]:
+    """Put small neighbours together: of every piece a kernel must fetch each slot's first block.
+
+    The sums' bits are the same.
+    """
+    groups: list[list[Piece]] = []
+    size = 0
+    for part in parts:
+        size += _n_bytes(part)
+        if not groups or size > _PIECE_BYTES:
+            groups.append([])
+            size = _n_bytes(part)
+        groups[-1].append(part)
+    return [group[0].joined(group[1:]) if len(group) > 1 else group[0] for group in groups]
 
 
 class Turns:

@@ -31,12 +31,12 @@ thousand; beyond that, twice the workers take half the time.
 **On a real cluster** start one worker process a machine, or one for each NUMA node, with as many
 threads as it has cores: ``dask worker scheduler:8786 --nworkers 1 --nthreads 32``. A task that is
 alone on its worker takes all of them; tasks at the same time share them out, and the kernels never
-use more threads than Dask gave. Each worker needs room for its share, and for a partition more
-while it loads; partitions of some hundred megabytes are best, and better lazy than persisted
-elsewhere, as each goes to the worker that keeps its share. Set ``NUMBA_CACHE_DIR`` to a directory
-of the machine's own, or the first evaluation compiles in every process. The same versions of
-fastsoftmax, NumPy and Numba everywhere, the scheduler included, and the same kind of CPU: block
-sizes follow from the CPU, and with them the last bits.
+use more threads than Dask gave. Each worker needs room for its share, twice while it loads small
+partitions, as it puts them together; partitions of some hundred megabytes are best, and better lazy
+than persisted elsewhere, as each goes to the worker that keeps its share. Set ``NUMBA_CACHE_DIR``
+to a directory of the machine's own, or the first evaluation compiles in every process. Have the
+same versions of fastsoftmax, NumPy and Numba everywhere, the scheduler included, and the same kind
+of CPU: block sizes follow from the CPU, and with them the last bits.
 """
 
 from __future__ import annotations

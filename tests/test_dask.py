@@ -31,6 +31,7 @@ from distributed import Client, LocalCluster, wait  # noqa: E402
 import fastsoftmax.dask  # noqa: E402
 from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
 from fastsoftmax.dask import SoftmaxObjective, SoftmaxRegression  # noqa: E402
+from fastsoftmax.objective import sum_rows  # noqa: E402
 
 TEXT = np.array(["ash", "beech", "fir", "oak"])
 
@@ -240,6 +241,25 @@ def test_wrong_collections_and_options(client):
         SoftmaxObjective.from_chunks(lambda: iter([]))
     with pytest.raises(ValueError, match="X: expected 4 columns"):
         SoftmaxObjective.from_chunks([delayed((X, y))], n_features=4)
+
+
+@pytest.mark.parametrize("sparse_rows", [False, True])
+def test_small_partitions_are_joined_with_the_same_bits(problem, sparse_rows, monkeypatch):
+    X, W, y, bias, s = problem
+    X = sparse.csr_array(np.where(np.abs(X) > 0.7, X, 0)) if sparse_rows else X
+    cuts = [0, 0, 400, 400, 900, 4000, 4100, 5000]
+    chunks = [(X[a:b], y[a:b], s[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+    results, pieces = set(), []
+    for limit in (1, 200_000, 1 << 30):
+        monkeypatch.setattr(_dask_shares, "_PIECE_BYTES", limit)
+        rows = _dask_shares.load(chunks, 0, True)
+        share = _dask_shares.prepare(rows, 0, None, {"n_classes": 4})
+        pieces.append(len(share.parts))
+        loss, gradient, _ = sum_rows(share, W, bias).finish(1.0, 0.0)
+        results.add((loss, gradient.tobytes(), share.total))
+    assert len(results) == 1
+    assert pieces[0] >= 5
+    assert pieces[0] > pieces[1] > pieces[2] == 1
 
 
 @settings(max_examples=100, deadline=None)
