@@ -1,8 +1,6 @@
-"""Rows on Dask's workers: the in-memory objective's numbers, errors, and workers that die."""
+"""Rows on Dask's workers: the in-memory objective's numbers, errors, threads."""
 
 import doctest
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,30 +14,20 @@ from problems import make_problem
 from scipy import sparse
 
 import fastsoftmax
-from fastsoftmax import linear_model
 from fastsoftmax.coordinates import CentredObjective
 
 pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
 
 import dask.array as da  # noqa: E402
-import dask.dataframe as dd  # noqa: E402
 import numba  # noqa: E402
-import pandas as pd  # noqa: E402
 from dask import delayed  # noqa: E402
-from distributed import Client, LocalCluster, wait  # noqa: E402
+from dask_cluster import frames, start  # noqa: E402
+from distributed import Client, wait  # noqa: E402
 
 import fastsoftmax.dask  # noqa: E402
 from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
-from fastsoftmax.dask import SoftmaxObjective, SoftmaxRegression  # noqa: E402
+from fastsoftmax.dask import SoftmaxObjective  # noqa: E402
 from fastsoftmax.objective import sum_rows  # noqa: E402
-
-TEXT = np.array(["ash", "beech", "fir", "oak"])
-
-
-def start(**options):
-    return LocalCluster(
-        dashboard_address=":0", **{"n_workers": 2, "threads_per_worker": 1} | options
-    )
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +99,6 @@ def test_chunks_of_columns_and_other_chunks_of_labels(client, problem):
     )
     want = everything(fastsoftmax.SoftmaxObjective(X, y, sample_weight=s), W, bias)
     assert_equal(everything(obj, W, bias), want)
-
-
-def frames(X, y, s):
-    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]).assign(
-        y=y, s=s, row=range(len(X))
-    )
-    frame = dd.from_pandas(frame, npartitions=6)
-    # Of the first partitions nothing stays, and nobody knows how many rows are left.
-    return frame[frame.row >= 2000]
 
 
 def test_dataframes_of_unknown_sizes_and_empty_partitions(client, problem):
@@ -321,99 +300,6 @@ def test_no_more_threads_run_than_there_are():
     assert most[0] <= 4
     with turns.take(4, 1) as n:
         assert n == 4
-
-
-@pytest.mark.parametrize("class_weight", [None, "balanced", {"ash": 2.0, "fir": 0.5}])
-def test_estimator_equals_in_memory(client, problem, class_weight):
-    X, _, y, _, s = problem
-    X = X + 5
-    labels = TEXT[y]
-    dX, dy = da.from_array(X, chunks=(900, 30)), da.from_array(labels, chunks=900)
-    options = {"tol": 1e-10, "l2": 1e-2, "class_weight": class_weight}
-    model = SoftmaxRegression(**options).fit(dX, dy, da.from_array(s, chunks=900))
-    want = linear_model.SoftmaxRegression(**options).fit(X, labels, s)
-    np.testing.assert_allclose(model.coef_, want.coef_, atol=1e-8)
-    np.testing.assert_allclose(model.intercept_, want.intercept_, atol=1e-8)
-    assert list(model.classes_) == list(TEXT)
-    assert (model.n_features_in_, model.loss_) == (30, pytest.approx(want.loss_, abs=1e-12))
-    assert model.score(dX, dy) == pytest.approx(want.score(X, labels))
-    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
-        lazy, direct = getattr(model, method)(dX), getattr(model, method)(X)
-        assert isinstance(lazy, da.Array)
-        assert (lazy.dtype, lazy.shape) == (direct.dtype, direct.shape)
-        assert lazy.compute().dtype == direct.dtype
-        if method == "predict":
-            np.testing.assert_array_equal(lazy.compute(), direct)
-        else:
-            np.testing.assert_allclose(lazy.compute(), direct, rtol=1e-10)
-
-
-def test_estimator_of_dataframes(client, problem):
-    X, _, y, _, s = problem
-    frame = frames(X, TEXT[y % 2], s)
-    features = frame[[f"x{i}" for i in range(30)]]
-    model = SoftmaxRegression(tol=1e-9).fit(features, frame.y, frame.s)
-    want = linear_model.SoftmaxRegression(tol=1e-9).fit(X[2000:], TEXT[y % 2][2000:], s[2000:])
-    np.testing.assert_allclose(model.coef_, want.coef_, atol=1e-7)
-    np.testing.assert_array_equal(model.predict(features).compute(), want.predict(X[2000:]))
-    assert model.decision_function(features).compute().shape == (3000,)
-    assert model.score(features, frame.y, frame.s) == pytest.approx(
-        want.score(X[2000:], TEXT[y % 2][2000:], s[2000:])
-    )
-
-
-def test_estimator_of_csr_chunks_and_target_rows(client, problem):
-    X, _, y, _, _ = problem
-    Y = np.eye(4)[y] * 0.9 + 0.025
-    matrix = sparse.csr_array(np.where(np.abs(X) > 0.7, X, 0))
-    parts = [slice(0, 2000), slice(2000, 5000)]
-    model = SoftmaxRegression(tol=1e-9).fit(
-        [delayed(matrix[part]) for part in parts], [delayed(Y[part]) for part in parts]
-    )
-    want = linear_model.SoftmaxRegression(tol=1e-9).fit(matrix, Y)
-    np.testing.assert_allclose(model.coef_, want.coef_, atol=1e-7)
-
-
-def test_estimator_of_numpy_is_the_usual_one(problem):
-    X, _, y, _, _ = problem
-    model, want = SoftmaxRegression().fit(X, y), linear_model.SoftmaxRegression().fit(X, y)
-    np.testing.assert_array_equal(model.coef_, want.coef_)
-    np.testing.assert_array_equal(model.predict_proba(X), want.predict_proba(X))
-    assert model.score(X, y) == want.score(X, y)
-
-
-def test_estimator_errors(client):
-    dX, dy = da.from_array(X, chunks=10), da.from_array(y, chunks=10)
-    for arguments, options, message in (
-        ((dX, dy * 0), {}, "y: expected at least two classes"),
-        ((da.where(dX > 0, np.nan, 0), dy), {}, "partition .: X: expected finite numbers"),
-        ((dX, dy + 0.5), {}, "partition .: Unknown label type: continuous"),
-        ((dX, dy), {"solver": "adam"}, "solver: expected another than"),
-        ((dX, dy), {"l2": -1}, "l2: expected"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            SoftmaxRegression(**options).fit(*arguments)
-    with pytest.raises(ValueError, match="X: expected 3 columns"):
-        SoftmaxRegression().fit(dX, dy).predict(dX[:, 1:])
-
-
-def test_a_lost_worker_changes_nothing(problem):
-    X, _, y, _, s = problem
-    lost = []
-
-    def kill(iterate):
-        if iterate.state.n_iter in (2, 4):
-            lost.append(min(client.run(os.getpid).values()))
-            os.kill(lost[-1], signal.SIGKILL)
-
-    with start() as cluster, Client(cluster) as client:
-        arrays = [da.from_array(a, chunks=(900, *a.shape[1:])) for a in (X, y, s)]
-        want = SoftmaxRegression(tol=1e-9).fit(*arrays)
-        model = SoftmaxRegression(tol=1e-9)._fit(*arrays, progress=kill)
-    assert len(set(lost)) == 2
-    assert model.n_iter_ == want.n_iter_ > 4
-    assert model.coef_.tobytes() == want.coef_.tobytes()
-    assert model.intercept_.tobytes() == want.intercept_.tobytes()
 
 
 def test_docstrings():
