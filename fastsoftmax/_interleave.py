@@ -18,14 +18,15 @@ from fastsoftmax._backend import jit_disabled
 Array = npt.NDArray[Any]
 
 
-def interleave(columns: list[Array], out: Array) -> None:
-    """Write the columns (N,) into ``out`` (N, D), in C order."""
+def interleave(columns: list[Array], out: Array, rows: Array | None = None) -> None:
+    """Write the columns (N,), or these rows of them, into ``out`` (N, D), in C order."""
     columns = [np.require(column, out.dtype, ["C", "A"]) for column in columns]
     if jit_disabled():
         for i, column in enumerate(columns):
-            out[:, i] = column
+            out[:, i] = column if rows is None else column[rows]
         return
     from fastsoftmax._interleave_kernel import interleave_columns
 
     addresses = [column.__array_interface__["data"][0] for column in columns]
-    interleave_columns(np.array(addresses, np.int64), out)
+    rows = np.arange(len(out)) if rows is None else rows
+    interleave_columns(np.array(addresses, np.int64), rows, out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._chunk_source import ChunkSource, rows_per_chunk, select_columns
+from fastsoftmax._chunk_source import ChunkSource, Rows, rows_per_chunk, select_columns
 from fastsoftmax._interleave import interleave
 
 try:
@@ -20,6 +22,9 @@ except ImportError as error:
     raise ImportError('reading Parquet needs pip install "fastsoftmax[parquet]"') from error
 
 Array = npt.NDArray[Any]
+
+# Rows whose labels are read at a time, when they are read alone.
+_LABEL_ROWS = 1 << 18
 
 
 class _Span(NamedTuple):
@@ -49,9 +54,8 @@ class ParquetSource(ChunkSource):
     """A Parquet file, or a directory of them in the order of their names.
 
     Row groups are decoded one after the other by pyarrow's threads, small ones together and large
-    ones in batches, and their columns copied into one of two F-ordered blocks, which the kernel
-    reads as they lie. On warm files that took less time than a scan by `pyarrow.dataset`, whose
-    queues also hold many batches.
+    ones in batches, and their columns put side by side in one of two blocks. On warm files that
+    took less time than a scan by `pyarrow.dataset`, whose queues also hold many batches.
     """
 
     def __init__(
@@ -61,8 +65,8 @@ class ParquetSource(ChunkSource):
         footers = [(file, _footer(file)) for file in files]
         present = list(footers[0][1].schema.to_arrow_schema().names)
         names = select_columns(path, present, target, features)
-        super().__init__(path, len(names), names)
-        self.target = str(target)
+        super().__init__(path, len(names), names, files)
+        self.target = target
         self._dtype = _common_dtype(files[0], footers[0][1], names)
         for file, metadata in footers[1:]:
             self._check_schema(file, metadata, footers[0][1])
@@ -72,35 +76,43 @@ class ParquetSource(ChunkSource):
         self._spans = [
             span for file, footer in footers for span in _spans(file, footer, self._decoded_rows)
         ]
-        self._find_classes(
-            (span.everywhere, _to_numpy(batch.column(0)))
-            for span in self._spans
-            for batch in _batches(span, [self.target], span.n_rows)
-        )
+        if target is not None:
+            self._find_classes(
+                (span.everywhere, _to_numpy(batch.column(0)))
+                for span in self._spans
+                for batch in _batches(span, [target], _LABEL_ROWS)
+            )
 
     def _check_schema(self, file: Path, metadata: Any, first: Any) -> None:
         expected, schema = first.schema.to_arrow_schema(), metadata.schema.to_arrow_schema()
-        for name in [*(self.feature_names or []), self.target]:
+        for name in self._columns_with(self.target):
             if name not in schema.names:
                 raise ValueError(f'{file}: no column "{name}", which other files have')
             want, got = expected.field(name).type, schema.field(name).type
             if want != got:
                 raise ValueError(f'{file}: column "{name}": expected {want} as before, got {got}')
 
-    def _read(self) -> Iterator[tuple[str, Any, Array]]:
-        rows = min(self._rows, max(span.n_rows for span in self._spans))
-        blocks = np.empty((2, rows, self.n_features), self._dtype)
-        names = [*(self.feature_names or []), self.target]
+    def _columns_with(self, target: str | None) -> list[str]:
+        return [*(self.feature_names or []), *([] if target is None else [target])]
+
+    def _read(self, labelled: bool) -> Iterator[Rows]:
+        rows = min(self._rows, max((span.n_rows for span in self._spans), default=0))
+        blocks = np.empty((2, rows, self.n_features), self.dtype or self._dtype)
+        names = self._columns_with(self.target if labelled else None)
         turn = 0
         for span in self._spans:
             first = 0
             for table in _batches(span, names, self._decoded_rows):
                 # Batches are runs of rows in which no column is interrupted.
                 for batch in table.to_batches(max_chunksize=rows):
-                    block, turn = blocks[turn, : len(batch)], 1 - turn
-                    interleave(self._columns(span, first, batch), block)
-                    where = span.where(first, first + len(batch))
-                    yield where, block, _to_numpy(batch.column(self.n_features))
+                    columns, block = self._columns(span, first, batch), blocks[turn]
+                    turn = 1 - turn
+                    yield Rows(
+                        span.where(first, first + len(batch)),
+                        len(batch),
+                        functools.partial(_take, columns, block),
+                        _to_numpy(batch.column(self.n_features)) if labelled else None,
+                    )
                     first += len(batch)
 
     def _columns(self, span: _Span, first: int, batch: Any) -> list[Array]:
@@ -111,6 +123,13 @@ class ParquetSource(ChunkSource):
                 row = first + int(np.flatnonzero(column.is_null())[0])
                 raise ValueError(f'{span.where(row, row + 1)}: column "{name}": missing values')
         return [_to_numpy(column) for column in columns]
+
+
+def _take(columns: list[Array], block: Array, numbers: Array | None) -> Array:
+    """Write these rows of the columns into the block."""
+    block = block[: len(columns[0]) if numbers is None else len(numbers)]
+    interleave(columns, block, numbers)
+    return block
 
 
 def _footer(file: Path) -> Any:
@@ -135,20 +154,21 @@ def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
 
 
 def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
-    """Tables of these columns, in this order."""
+    """Tables of these columns, in this order, of about ``batch_rows`` rows."""
     try:
-        # Opened for each span: a mapping that lived on would count as memory page by page.
-        with pa.memory_map(str(span.file)) as mapped, pq.ParquetFile(
-            mapped, metadata=span.metadata
-        ) as file:  # fmt: skip
+        with span.file.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+        with pq.ParquetFile(pa.BufferReader(mapped), metadata=span.metadata) as file:
             if span.n_rows <= batch_rows:
                 table = file.read_row_groups(span.groups, columns=names, use_threads=True)
                 yield table.select(names)
                 return
-            batches = file.iter_batches(batch_rows, span.groups, names, use_threads=True)
-            for batch in batches:
+            for batch in file.iter_batches(batch_rows, span.groups, names, use_threads=True):
                 yield pa.Table.from_batches([batch]).select(names)
-    except (pa.ArrowException, OSError) as error:
+                if hasattr(mmap, "MADV_DONTNEED"):
+                    # Pages read count as this process's memory, a row group's as 200 MB.
+                    mapped.madvise(mmap.MADV_DONTNEED)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{span.everywhere}: not readable: {error}") from None
 
 
