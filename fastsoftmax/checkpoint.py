@@ -54,13 +54,13 @@ def save_checkpoint(path: str | Path, state: State, run: dict[str, Any]) -> None
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     arrays = {name: fields.pop(name) for name in _ARRAYS}
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, "run": run, "state": fields}
-    stored = {
+    stored: dict[str, Any] = {
         name: np.reshape(value, (-1, len(state.x))) if name in _LISTS else value
         for name, value in arrays.items()
         if value is not None
     }
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez(file, header=np.array(json.dumps(header)), **stored)
+        np.savez(file, **stored, header=np.array(json.dumps(header)))
 
 
 def load_checkpoint(path: str | Path, run: dict[str, Any]) -> State:

@@ -182,7 +182,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     ) -> SoftmaxRegression:
         """Fit; ``resume``, called when the rows have been seen, may give a state to go on from."""
         self._check_parameters()
-        options = {"l2": float(self.l2), "fit_intercept": bool(self.fit_intercept)}
+        options: dict[str, Any] = {"l2": float(self.l2), "fit_intercept": bool(self.fit_intercept)}
         if callable(X):
             if self.solver == "adam":
                 raise ValueError('solver: "adam" takes arrays, or chunks one by one in partial_fit')
