@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
+_MIN_ROWS = 1024
 _MAX_TABLE = 1 << 16
 
 
@@ -135,7 +136,7 @@ class ChunkSource:
             share, side = _Share(seed, int(fraction * 2**64), held_out), copy.copy(self)
             side._share, side.digest = share, ()
             sizes = (
-                np.count_nonzero(share.of(row, min(step, self.n_rows - row)))
+                int(np.count_nonzero(share.of(row, min(step, self.n_rows - row))))
                 for row in range(0, self.n_rows, step)
             )
             side.n_rows = sum(sizes)
@@ -219,7 +220,7 @@ def as_labels(where: str, labels: Array) -> Array:
 def rows_per_chunk(chunk_rows: int | None, bytes_a_row: int) -> int:
     """Rows of a chunk: as asked for, or as many as fill the usual size."""
     if chunk_rows is None:
-        return max(_CHUNK_BYTES // bytes_a_row, 1024)
+        return max(_CHUNK_BYTES // bytes_a_row, _MIN_ROWS)
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows: expected at least 1, got {chunk_rows}")
     return int(chunk_rows)

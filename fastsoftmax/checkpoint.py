@@ -85,7 +85,7 @@ def load_checkpoint(path: str | Path, run: dict[str, Any]) -> State:
             f"{path}: checkpoint format {header['version']}, this version of fastsoftmax reads "
             f"{_FORMAT_VERSION}"
         )
-    for name in sorted({*run, *header["run"]}):
+    for name in {**run, **header["run"]}:
         old, new = header["run"].get(name), run.get(name)
         if old != new:
             raise ValueError(

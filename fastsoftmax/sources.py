@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,9 @@ Array = npt.NDArray[Any]
 __all__ = ["ArraySource", "ChunkSource", "Chunks", "open_source"]
 
 _SVMLIGHT = (".svm", ".svmlight", ".libsvm")
+# What NumPy raises over a file that is not a whole .npz archive (a TypeError over a .npy file).
+_NOT_AN_ARCHIVE = (ValueError, TypeError, OSError, EOFError, KeyError, AttributeError,
+                   zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class Chunks(NamedTuple):
@@ -261,7 +265,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except _NOT_AN_ARCHIVE as error:
         raise ValueError(f"{path}: not a readable .npz file: {error}") from None
 
 
