@@ -263,7 +263,8 @@ def _check_numbers(file: Path, X: Array) -> None:
 def read_arrays(path: Path) -> dict[str, Array]:
     """Read a .npz file, without pickle."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a file open that is no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except _NOT_AN_ARCHIVE as error:
         raise ValueError(f"{path}: not a readable .npz file: {error}") from None

@@ -32,7 +32,7 @@ def digits(tmp_path_factory):
 @pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
 def test_every_iteration_can_be_gone_on_from(solver, tmp_path):
     X, y = load_digits(return_X_y=True)
-    obj = SoftmaxObjective(X, y, l2=1e-5)
+    obj = SoftmaxObjective(X[:600, 10:30], y[:600], l2=1e-5)
     n_saved = 0
 
     def save(iterate):
@@ -40,9 +40,10 @@ def test_every_iteration_can_be_gone_on_from(solver, tmp_path):
         save_checkpoint(tmp_path / f"{n_saved}.npz", iterate.state, RUN)
         n_saved += 1
 
-    options = {"solver": solver, "tol": 1e-4, "max_iter": 40}
+    options = {"solver": solver, "tol": 1e-6, "max_iter": 40}
     whole = training.minimize(obj, progress=save, **options)
-    for number in sorted({0, 1, 2, 3, n_saved // 2, n_saved - 1}):
+    assert whole.state.newton == (solver == "auto")
+    for number in sorted({0, 1, n_saved // 2, n_saved - 1}):
         state = load_checkpoint(tmp_path / f"{number}.npz", RUN)
         resumed = training.minimize(obj, state=state, **options)
         np.testing.assert_array_equal(resumed.state.x, whole.state.x)
@@ -115,7 +116,7 @@ def test_not_every_iteration_is_written(tmp_path):
 # -------------------------------------------------------------------------- the command line
 
 TRAIN = ["train", "X.npy", "--stream", "--dtype", "float64", "--l2", "1e-7", "--tol", "1e-6",
-         "--max-iter", "60"]  # fmt: skip
+         "--max-iter", "30"]  # fmt: skip
 
 
 @pytest.fixture
@@ -153,8 +154,8 @@ def test_kills_at_any_moment_change_no_bit(digits, here):
     checkpoint = digits / "killed.npz"
     resumed = [*TRAIN, "--output", "m.npz", "--checkpoint", "killed.npz", "--resume",
                "--checkpoint-every", "0"]  # fmt: skip
-    kills = [killed(resumed, digits, checkpoint, n) for n in (1, 9, 14)]
-    assert sum(kills) >= 2
+    n_written = (1, random.randint(3, 9))
+    assert all(killed(resumed, digits, checkpoint, n) for n in n_written)
     assert not (digits / "m.npz").exists()
     code, errors = here(*resumed)
     assert code == 0, errors
