@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,10 @@ except ImportError as error:
 
 Array = npt.NDArray[Any]
 
+# A column is read through a buffer of this size. At (2M, 50) in float32 this took 0.13 s of both
+# cores; a memory map 0.16, whose pages count as memory until it ends; pyarrow's default reads
+# whole row groups ahead, 200 MB each.
+_BUFFER_BYTES = 64 << 10
 # Rows whose labels are read at a time, when they are read alone.
 _LABEL_ROWS = 1 << 18
 
@@ -155,19 +158,15 @@ def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
 
 def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
     """Tables of these columns, in this order, of about ``batch_rows`` rows."""
+    options: Any = {"metadata": span.metadata, "pre_buffer": False, "buffer_size": _BUFFER_BYTES}
     try:
-        with span.file.open("rb") as opened:
-            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        with pq.ParquetFile(pa.BufferReader(mapped), metadata=span.metadata) as file:
+        with pq.ParquetFile(span.file, **options) as file:
             if span.n_rows <= batch_rows:
                 table = file.read_row_groups(span.groups, columns=names, use_threads=True)
                 yield table.select(names)
                 return
             for batch in file.iter_batches(batch_rows, span.groups, names, use_threads=True):
                 yield pa.Table.from_batches([batch]).select(names)
-                if hasattr(mmap, "MADV_DONTNEED"):
-                    # Pages read count as this process's memory, a row group's as 200 MB.
-                    mapped.madvise(mmap.MADV_DONTNEED)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{span.everywhere}: not readable: {error}") from None
 
