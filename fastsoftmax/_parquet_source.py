@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from fastsoftmax import _validate
 from fastsoftmax._chunk_source import ChunkSource, Rows, rows_per_chunk, select_columns
-from fastsoftmax._interleave import interleave
+from fastsoftmax._data import read_ahead
+from fastsoftmax._interleave import Columns
 
 try:
     import pyarrow as pa
@@ -57,8 +59,8 @@ class ParquetSource(ChunkSource):
     """A Parquet file, or a directory of them in the order of their names.
 
     Row groups are decoded one after the other by pyarrow's threads, small ones together and large
-    ones in batches, and their columns put side by side in one of two blocks. On warm files that
-    took less time than a scan by `pyarrow.dataset`, whose queues also hold many batches.
+    ones in batches; meanwhile the columns of the batch before are put side by side in one of two
+    blocks. `pyarrow.dataset` would hold many batches in its queues.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class ParquetSource(ChunkSource):
             self._find_classes(
                 (span.everywhere, _to_numpy(batch.column(0)))
                 for span in self._spans
-                for batch in _batches(span, [target], _LABEL_ROWS)
+                for batch in _tables(span, [target], _LABEL_ROWS)
             )
 
     def _check_schema(self, file: Path, metadata: Any, first: Any) -> None:
@@ -101,21 +103,29 @@ class ParquetSource(ChunkSource):
     def _read(self, labelled: bool) -> Iterator[Rows]:
         rows = min(self._rows, max((span.n_rows for span in self._spans), default=0))
         blocks = np.empty((2, rows, self.n_features), self.dtype or self._dtype)
-        names = self._columns_with(self.target if labelled else None)
         turn = 0
-        for span in self._spans:
-            first = 0
-            for table in _batches(span, names, self._decoded_rows):
-                # Batches are runs of rows in which no column is interrupted.
-                for batch in table.to_batches(max_chunksize=rows):
-                    columns, block = self._columns(span, first, batch), blocks[turn]
+        with contextlib.closing(read_ahead(self._batches(labelled))) as batches:
+            for span, first, batch in batches:
+                columns = Columns(self._columns(span, first, batch), blocks.dtype)
+                labels = _to_numpy(batch.column(self.n_features)) if labelled else None
+                for start in range(0, len(batch), rows):
+                    stop = min(start + rows, len(batch))
                     turn = 1 - turn
                     yield Rows(
-                        span.where(first, first + len(batch)),
-                        len(batch),
-                        functools.partial(_take, columns, block),
-                        _to_numpy(batch.column(self.n_features)) if labelled else None,
+                        span.where(first + start, first + stop),
+                        stop - start,
+                        functools.partial(_take, columns, start, blocks[turn, : stop - start]),
+                        None if labels is None else labels[start:stop],
                     )
+
+    def _batches(self, labelled: bool) -> Iterator[tuple[_Span, int, Any]]:
+        """Give runs of rows in which no column is interrupted, and the first one's number."""
+        names = self._columns_with(self.target if labelled else None)
+        for span in self._spans:
+            first = 0
+            for table in _tables(span, names, self._decoded_rows):
+                for batch in table.to_batches():
+                    yield span, first, batch
                     first += len(batch)
 
     def _columns(self, span: _Span, first: int, batch: Any) -> list[Array]:
@@ -128,11 +138,12 @@ class ParquetSource(ChunkSource):
         return [_to_numpy(column) for column in columns]
 
 
-def _take(columns: list[Array], block: Array, numbers: Array | None) -> Array:
-    """Write these rows of the columns into the block."""
-    block = block[: len(columns[0]) if numbers is None else len(numbers)]
-    interleave(columns, block, numbers)
-    return block
+def _take(columns: Columns, start: int, block: Array, numbers: Array | None) -> Array:
+    """Write rows of the columns into the block, those of ``numbers`` counted from ``start``."""
+    if numbers is None:
+        numbers = np.arange(len(block))
+    columns.interleave(numbers + start, block[: len(numbers)])
+    return block[: len(numbers)]
 
 
 def _footer(file: Path) -> Any:
@@ -156,7 +167,7 @@ def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
         yield _Span(file, metadata, groups, n_rows)
 
 
-def _batches(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
+def _tables(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
     """Tables of these columns, in this order, of about ``batch_rows`` rows."""
     options: Any = {"metadata": span.metadata, "pre_buffer": False, "buffer_size": _BUFFER_BYTES}
     try:

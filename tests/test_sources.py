@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.datasets import dump_svmlight_file
 
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax._interleave import interleave
+from fastsoftmax._interleave import Columns
 from fastsoftmax.sources import open_source
 
 N, D, K = 3000, 11, 4
@@ -113,8 +113,12 @@ def test_interleaving(n_columns, dtype, monkeypatch):
     for disabled in (False, True):
         monkeypatch.setattr("fastsoftmax._interleave.jit_disabled", lambda d=disabled: d)
         out = np.zeros_like(X)
-        interleave([X[:, i] for i in range(n_columns)], out)
+        columns = Columns([X[:, i] for i in range(n_columns)], X.dtype)
+        columns.interleave(np.arange(len(X)), out)
         np.testing.assert_array_equal(out, X)
+        some = np.flatnonzero(np.arange(len(X)) % 3)
+        columns.interleave(some, out[: len(some)])
+        np.testing.assert_array_equal(out[: len(some)], X[some])
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
