@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 # cores; a memory map 0.16, whose pages count as memory until it ends; pyarrow's default reads
 # whole row groups ahead, 200 MB each.
 _BUFFER_BYTES = 64 << 10
+_BUFFERS_BYTES = 64 << 20  # all of them
 # Rows whose labels are read at a time, when they are read alone.
 _LABEL_ROWS = 1 << 18
 
@@ -77,7 +78,8 @@ class ParquetSource(ChunkSource):
             self._check_schema(file, metadata, footers[0][1])
         bytes_a_row = len(names) * self._dtype.itemsize
         self._rows = rows_per_chunk(chunk_rows, bytes_a_row)
-        self._decoded_rows = max(self._rows, rows_per_chunk(None, bytes_a_row))
+        # Decoding larger batches is faster, and interleaving smaller chunks.
+        self._decoded_rows = max(self._rows, 2 * rows_per_chunk(None, bytes_a_row))
         self._spans = [
             span for file, footer in footers for span in _spans(file, footer, self._decoded_rows)
         ]
@@ -169,9 +171,10 @@ def _spans(file: Path, metadata: Any, chunk_rows: int) -> Iterator[_Span]:
 
 def _tables(span: _Span, names: list[str], batch_rows: int) -> Iterator[Any]:
     """Tables of these columns, in this order, of about ``batch_rows`` rows."""
-    options: Any = {"metadata": span.metadata, "pre_buffer": False, "buffer_size": _BUFFER_BYTES}
+    buffer = min(_BUFFER_BYTES, max(_BUFFERS_BYTES // len(names), 4096))
+    options: Any = {"pre_buffer": False, "buffer_size": buffer}
     try:
-        with pq.ParquetFile(span.file, **options) as file:
+        with pq.ParquetFile(span.file, metadata=span.metadata, **options) as file:
             if span.n_rows <= batch_rows:
                 table = file.read_row_groups(span.groups, columns=names, use_threads=True)
                 yield table.select(names)
