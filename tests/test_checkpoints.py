@@ -193,9 +193,15 @@ def test_what_resume_says(extra, digits, here):
         assert f"error: c.npz: checkpoint of another run: {message}" in errors
         assert (digits / "c.npz").read_bytes() == before
         assert not (digits / "never.npz").exists()
-    code, errors = here(*arguments, "--max-iter", "7", "--resume")
+    longer = ["train", "X.npy", *extra, "--max-iter", "12"]
+    code, errors = here(*longer, "--checkpoint", "c.npz", "--resume", "--output", "resumed.npz")
     assert code == 0
     assert "going on from iteration 5 in c.npz" in errors
+    assert here(*longer, "--output", "straight.npz")[0] == 0
+    resumed, straight = (io.load_model(digits / f"{name}.npz") for name in ("resumed", "straight"))
+    np.testing.assert_array_equal(resumed.model.coef_, straight.model.coef_)
+    np.testing.assert_array_equal(resumed.model.intercept_, straight.model.intercept_)
+    assert resumed.model.n_iter_ == straight.model.n_iter_ == 12
 
 
 def test_other_data_and_versions_are_refused(digits, here, monkeypatch):
