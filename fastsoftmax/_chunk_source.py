@@ -150,18 +150,20 @@ class ChunkSource:
         for file, stamp in self._stamps.items():
             if _stamp(file) != stamp:
                 raise ValueError(f"{file}: changed since it was opened")
-        first = 0
+        stop = 0
         for where, n_rows, take, labels in self._read(labelled):
             numbers = None
+            stop += n_rows
             if self._share is not None:
-                numbers = np.flatnonzero(self._share.of(first, n_rows))
+                numbers = np.flatnonzero(self._share.of(stop - n_rows, n_rows))
                 labels = None if labels is None else labels[numbers]
+            if n_rows == 0 or (numbers is not None and len(numbers) == 0):
+                continue
             X = take(numbers)
             if self.dtype is not None:
                 with np.errstate(over="ignore"):  # infinite: found out
                     X = X.astype(self.dtype, copy=False)
             yield where, X, labels
-            first += n_rows
 
     def _read(self, labelled: bool) -> Iterator[Rows]:
         """One pass over all rows, with or without their labels."""
