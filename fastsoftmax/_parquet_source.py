@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,19 +105,19 @@ class ParquetSource(ChunkSource):
 
     def _read(self, labelled: bool) -> Iterator[Rows]:
         rows = min(self._rows, max((span.n_rows for span in self._spans), default=0))
-        blocks = np.empty((2, rows, self.n_features), self.dtype or self._dtype)
-        turn = 0
+        dtype = self.dtype or self._dtype
+        # In turn, as they are taken: a chunk nobody takes must not use up one that is being read.
+        blocks = itertools.cycle(np.empty((2, rows, self.n_features), dtype))
         with contextlib.closing(read_ahead(self._batches(labelled))) as batches:
             for span, first, batch in batches:
-                columns = Columns(self._columns(span, first, batch), blocks.dtype)
+                columns = Columns(self._columns(span, first, batch), dtype)
                 labels = _to_numpy(batch.column(self.n_features)) if labelled else None
                 for start in range(0, len(batch), rows):
                     stop = min(start + rows, len(batch))
-                    turn = 1 - turn
                     yield Rows(
                         span.where(first + start, first + stop),
                         stop - start,
-                        functools.partial(_take, columns, start, blocks[turn, : stop - start]),
+                        functools.partial(_take, columns, blocks, start, stop),
                         None if labels is None else labels[start:stop],
                     )
 
@@ -140,12 +141,14 @@ class ParquetSource(ChunkSource):
         return [_to_numpy(column) for column in columns]
 
 
-def _take(columns: Columns, start: int, block: Array, numbers: Array | None) -> Array:
-    """Write rows of the columns into the block, those of ``numbers`` counted from ``start``."""
-    if numbers is None:
-        numbers = np.arange(len(block))
-    columns.interleave(numbers + start, block[: len(numbers)])
-    return block[: len(numbers)]
+def _take(
+    columns: Columns, blocks: Iterator[Array], start: int, stop: int, numbers: Array | None
+) -> Array:
+    """Write rows into the next block: those from ``start`` to ``stop``, or some of them."""
+    rows = np.arange(start, stop) if numbers is None else numbers + start
+    block = next(blocks)[: len(rows)]
+    columns.interleave(rows, block)
+    return block
 
 
 def _footer(file: Path) -> Any:

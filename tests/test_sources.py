@@ -216,6 +216,23 @@ def test_shares_are_disjoint_and_the_same_each_time(kind, tmp_path, problem):
     assert not np.array_equal(collect(source.split(0.3, seed=6)[1])[0], second[0])
 
 
+@pytest.mark.parametrize("kind", ["parquet", "npy"])
+def test_a_share_in_memory_and_streamed(kind, tmp_path, problem):
+    """Chunks of which the share has nothing come between others that are still being read."""
+    X, y, w = problem
+    path, target = write(kind, tmp_path, X, y)
+    for share in open_source(path, target, chunk_rows=2).split(0.4):
+        previous = before = None
+        for rows, _ in share():
+            assert len(rows) > 0
+            if previous is not None:
+                np.testing.assert_array_equal(previous, before)
+            previous, before = rows, rows.copy()
+    share = open_source(path, target, chunk_rows=300).split(0.4)[0]
+    rows, codes = collect(share)
+    assert objective(share)(w)[0] == SoftmaxObjective(rows, codes, l2=0.1)(w)[0]
+
+
 def test_shares_refused(tmp_path, problem):
     X, y, _ = problem
     source = open_source(*write("npz", tmp_path, X[:2], np.array([0, 1])))
