@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--features", type=int, default=50)
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--group-rows", type=int, default=131_072)
+    parser.add_argument("--group-rows", type=int, default=1_048_576)
     a = parser.parse_args()
     make(a.path, a.rows, a.features, a.classes, a.group_rows)
 

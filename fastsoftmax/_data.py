@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from fastsoftmax._options import RowSum, Targets, checked_total
 Array = npt.NDArray[Any]
 Source = Callable[[], Iterable[Any]]
 Pieces = Generator["Piece", None, None]
+T = TypeVar("T")
 
 
 class Piece(NamedTuple):
@@ -208,7 +209,7 @@ class Streamed(Data):
                 raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
 
 
-def read_ahead(items: Iterator[Piece]) -> Pieces:
+def read_ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Give the items on, the next one being made in a thread meanwhile.
 
     An item's turn ends when the next one is asked for; only then the one after that is begun, so a

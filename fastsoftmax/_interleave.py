@@ -18,14 +18,20 @@ from fastsoftmax._backend import jit_disabled
 Array = npt.NDArray[Any]
 
 
-def interleave(columns: list[Array], out: Array) -> None:
-    """Write the columns (N,) into ``out`` (N, D), in C order."""
-    columns = [np.require(column, out.dtype, ["C", "A"]) for column in columns]
-    if jit_disabled():
-        for i, column in enumerate(columns):
-            out[:, i] = column
-        return
-    from fastsoftmax._interleave_kernel import interleave_columns
+class Columns:
+    """Columns (N,) of a table, to be written in rows."""
 
-    addresses = [column.__array_interface__["data"][0] for column in columns]
-    interleave_columns(np.array(addresses, np.int64), out)
+    def __init__(self, columns: list[Array], dtype: np.dtype[Any]) -> None:
+        self._columns = [np.require(column, dtype, ["C", "A"]) for column in columns]
+        addresses = [column.__array_interface__["data"][0] for column in self._columns]
+        self._addresses = np.array(addresses, np.int64)
+
+    def interleave(self, rows: Array, out: Array) -> None:
+        """Write these rows, given by their numbers, into ``out`` (len(rows), D) in C order."""
+        if jit_disabled():
+            for i, column in enumerate(self._columns):
+                out[:, i] = column[rows]
+            return
+        from fastsoftmax._interleave_kernel import interleave_columns
+
+        interleave_columns(self._addresses, rows, out)

@@ -12,8 +12,8 @@ _ROWS = 1024
 
 
 @kernel  # type: ignore[untyped-decorator]
-def interleave_columns(addresses: Any, out: Any) -> None:
-    """Write the columns at ``addresses`` into ``out`` (N, D), eight at a time."""
+def interleave_columns(addresses: Any, rows: Any, out: Any) -> None:
+    """Write ``rows`` (N,) of the columns at ``addresses`` into ``out`` (N, D), eight at a time."""
     n_rows, n_columns = out.shape
     for first in range(0, n_rows, _ROWS):
         stop = min(first + _ROWS, n_rows)
@@ -24,14 +24,15 @@ def interleave_columns(addresses: Any, out: Any) -> None:
             p4, p5 = as_pointer(addresses[c + 4], out), as_pointer(addresses[c + 5], out)
             p6, p7 = as_pointer(addresses[c + 6], out), as_pointer(addresses[c + 7], out)
             for i in range(first, stop):
+                j = rows[i]
                 # All loads before the stores, or the compiler would have to fear overlap.
-                x0, x1, x2, x3 = p0[i], p1[i], p2[i], p3[i]
-                x4, x5, x6, x7 = p4[i], p5[i], p6[i], p7[i]
+                x0, x1, x2, x3 = p0[j], p1[j], p2[j], p3[j]
+                x4, x5, x6, x7 = p4[j], p5[j], p6[j], p7[j]
                 out[i, c], out[i, c + 1], out[i, c + 2], out[i, c + 3] = x0, x1, x2, x3
                 out[i, c + 4], out[i, c + 5], out[i, c + 6], out[i, c + 7] = x4, x5, x6, x7
             c += 8
         while c < n_columns:
             p = as_pointer(addresses[c], out)
             for i in range(first, stop):
-                out[i, c] = p[i]
+                out[i, c] = p[rows[i]]
             c += 1

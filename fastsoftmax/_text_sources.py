@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.datasets import load_svmlight_file
 
-from fastsoftmax._chunk_source import ChunkSource, rows_per_chunk, select_columns
+from fastsoftmax._chunk_source import ChunkSource, Rows, rows_per_chunk, select_columns, taking
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +31,9 @@ class CSVSource(ChunkSource):
             present = [str(name) for name in pd.read_csv(path, nrows=0).columns]
         names = select_columns(path, present, target, features)
         super().__init__(path, len(names), names)
-        self.target, self._rows = str(target), rows_per_chunk(chunk_rows, 8 * len(names))
+        self.target, self._rows = target, rows_per_chunk(chunk_rows, 8 * len(names))
+        if target is None:
+            return
         labels: list[str] = []
         for frame in self._parts(None):  # of all columns, or lines too long go unnoticed
             labels.extend(set(self._label_strings(frame)) - set(labels))
@@ -42,11 +44,12 @@ class CSVSource(ChunkSource):
         self.classes, codes = np.unique(values, return_inverse=True)
         self._codes = dict(zip(labels, codes.tolist(), strict=True))
 
-    def _parts(self, columns: list[str] | None) -> Iterator[pd.DataFrame]:
+    def _parts(self, columns: list[Any] | None) -> Iterator[pd.DataFrame]:
         # Labels stay strings until all are known: their type may change on the way.
-        options: Any = {"usecols": columns, "dtype": {self.target: str}, "chunksize": self._rows}
+        dtype: Any = None if self.target is None else {self.target: str}
+        options: Any = {"usecols": columns, "dtype": dtype, "chunksize": self._rows}
         with _named(self.path), pd.read_csv(self.path, **options) as reader:
-            yield from reader
+            yield from (frame for frame in reader if len(frame))
 
     def _label_strings(self, frame: pd.DataFrame) -> Any:
         missing = frame.index[frame[self.target].isna()]
@@ -60,14 +63,15 @@ class CSVSource(ChunkSource):
             raise ValueError(f"{where}: labels that were not there when the source was opened")
         return np.array(codes, np.int64)
 
-    def _read(self) -> Iterator[tuple[str, Any, Array]]:
+    def _read(self, labelled: bool) -> Iterator[Rows]:
         names = self.feature_names or []
-        for frame in self._parts([*names, self.target]):
+        for frame in self._parts([*names, self.target] if labelled else None):
             where = f"{self.path}: rows {frame.index[0] + 1} to {frame.index[-1] + 1}"
             X = np.empty((len(frame), len(names)), order="F")
             for i, name in enumerate(names):
                 X[:, i] = self._numbers(frame, name)
-            yield where, X, self._label_strings(frame).to_numpy()
+            labels = self._label_strings(frame).to_numpy() if labelled else None
+            yield Rows(where, len(frame), taking(X), labels)
 
     def _numbers(self, frame: pd.DataFrame, name: str) -> Array:
         column = frame[name]
@@ -90,6 +94,8 @@ class SvmlightSource(ChunkSource):
     Columns are counted from 0 if there is a column 0, and from 1 otherwise.
     """
 
+    has_open_width = True
+
     def __init__(self, path: Path, chunk_rows: int | None) -> None:
         super().__init__(path, 0, None)
         if chunk_rows is not None:
@@ -101,6 +107,11 @@ class SvmlightSource(ChunkSource):
             raise ValueError(f"{path}: no features")
         self._from_zero = bool(self._smallest == 0)  # scikit-learn asks for identity
         self.n_features = int(self._largest) + int(self._from_zero)
+
+    @property
+    def n_bytes(self) -> int:
+        """See `ChunkSource.n_bytes`: what is stored, as text about as long."""
+        return self.path.stat().st_size
 
     def _measured(self) -> Iterator[tuple[str, Array]]:
         """Labels, the ends of the columns being noted on the way."""
@@ -139,10 +150,10 @@ class SvmlightSource(ChunkSource):
             raise ValueError(f"{self._where(first, lines)}: not svmlight: {error}") from None
         return X, y
 
-    def _read(self) -> Iterator[tuple[str, Any, Array]]:
+    def _read(self, labelled: bool) -> Iterator[Rows]:
         for first, lines in self._lines():
             X, y = self._parse(first, lines, n_features=self.n_features, zero_based=self._from_zero)
-            yield self._where(first, lines), X, y
+            yield Rows(self._where(first, lines), len(y), taking(X), y)
 
 
 @contextlib.contextmanager

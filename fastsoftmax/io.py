@@ -1,133 +1,63 @@
-"""Data sets and model files on disk."""
+"""Model files, and files that are written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
-import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+from fastsoftmax.sources import ArraySource, read_arrays
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fastsoftmax.linear_model import SoftmaxRegression
 
-Array = npt.NDArray[Any]
-
-__all__ = ["Dataset", "load_dataset", "load_digits", "load_model", "save_model"]
+__all__ = ["check_writable", "load_digits", "load_model", "replacing", "save_model"]
 
 _FORMAT = "fastsoftmax-model"
 _FORMAT_VERSION = 1
 
 
-class Dataset(NamedTuple):
-    """Features (N, D), labels (N,) or None, and the columns' names or None."""
-
-    X: Array
-    y: Array | None
-    feature_names: list[str] | None
-    target: str | None
-
-
-def load_digits() -> Dataset:
+def load_digits() -> ArraySource:
     """scikit-learn's bundled data set of 1797 real handwritten digits, 8x8 pixels."""
     from sklearn import datasets
 
     bunch = datasets.load_digits()
-    return Dataset(bunch.data, bunch.target, list(bunch.feature_names), "digit")
+    names = list(bunch.feature_names)
+    source = ArraySource(Path("digits"), bunch.data, bunch.target, feature_names=names)
+    source.target = "digit"
+    return source
 
 
-def load_dataset(
-    path: str | Path, target: str | None = None, features: list[str] | None = None
-) -> Dataset:
-    """Read a .csv file, or a .npz file with the arrays X and y.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside this one to write to; the file takes its name when it is complete.
 
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    target : str, optional
-        Column of the labels in a .csv file; without it there are no labels.
-    features : list of str, optional
-        Columns to read as features, in this order; by default all but the target.
-
-    Raises
-    ------
-    ValueError
-        Where the file is not what it claims to be, a column is missing, not numeric or has missing
-        values. The message names file and column.
+    On an error, and on one of the disk's, what was there before stays. A process that is killed
+    leaves the other file behind, for the next one to replace.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.suffix == ".npz":
-        return _load_npz(path)
-    if path.suffix == ".csv":
-        return _load_csv(path, target, features)
-    raise ValueError(f'{path}: expected a .csv or .npz file, got "{path.suffix}"')
-
-
-def _load_npz(path: Path) -> Dataset:
-    arrays = _read_arrays(path)
-    if "X" not in arrays:
-        raise ValueError(f"{path}: expected an array X, got {sorted(arrays) or 'no arrays'}")
-    X, y = arrays["X"], arrays.get("y")
-    if X.ndim != 2 or X.dtype.kind not in "fiub":
-        raise ValueError(f"{path}: X: expected numbers (N, D), got {X.dtype} {X.shape}")
-    if y is not None and y.shape != (len(X),):
-        raise ValueError(f"{path}: y: expected shape ({len(X)},), got {y.shape}")
-    return Dataset(X, y, None, None)
-
-
-def _load_csv(path: Path, target: str | None, features: list[str] | None) -> Dataset:
-    import pandas as pd
-
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        frame = pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a CSV file: {str(error).strip()}") from None
-    if len(frame) == 0:
-        raise ValueError(f"{path}: no rows")
-    if target is not None and target not in frame:
-        raise ValueError(f'{path}: no column "{target}"; there are {_listed(frame.columns)}')
-    names = features or [str(name) for name in frame.columns if name != target]
-    missing = [name for name in names if name not in frame]
-    if missing or not names:
-        raise ValueError(f"{path}: missing feature columns: {_listed(missing) or 'all of them'}")
-    X = np.column_stack([_numeric_column(path, frame, name) for name in names])
-    if target is None:
-        return Dataset(X, None, names, None)
-    if frame[target].isna().any():
-        raise ValueError(f'{path}: column "{target}": missing values among the labels')
-    return Dataset(X, frame[target].to_numpy(), names, target)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def _numeric_column(path: Path, frame: pd.DataFrame, name: str) -> Array:
-    column = frame[name]
-    if column.dtype.kind not in "fiub":
-        raise ValueError(f'{path}: column "{name}": expected numbers, got {column.dtype}')
-    values: Array = column.to_numpy(np.float64)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise ValueError(f'{path}: column "{name}": missing or infinite value in row {row + 1}')
-    return values
-
-
-def _listed(names: Any) -> str:
-    shown = [str(name) for name in names]
-    return ", ".join(shown[:8]) + (", ..." if len(shown) > 8 else "")
-
-
-def _read_arrays(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable .npz file: {error}") from None
+def check_writable(path: Path) -> None:
+    """Find out before the work whether its result can be written."""
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file to write, got a directory")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: no such directory: {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path}: the directory is not writable")
 
 
 def save_model(
@@ -154,27 +84,18 @@ def save_model(
     classes = model.classes_
     if classes.dtype.kind == "O":  # strings out of pandas; anything else cannot be stored
         classes = np.array([str(label) for label in classes])
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(
-                file,
-                format=np.array(_FORMAT),
-                version=np.array(_FORMAT_VERSION),
-                coef=model.coef_,
-                intercept=model.intercept_,
-                classes=classes,
-                n_iter=np.array(model.n_iter_),
-                feature_names=np.array(feature_names or [], dtype=str),
-                target=np.array(target or ""),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            format=np.array(_FORMAT),
+            version=np.array(_FORMAT_VERSION),
+            coef=model.coef_,
+            intercept=model.intercept_,
+            classes=classes,
+            n_iter=np.array(model.n_iter_),
+            feature_names=np.array(feature_names or [], dtype=str),
+            target=np.array(target or ""),
+        )
 
 
 class SavedModel(NamedTuple):
@@ -198,7 +119,7 @@ def load_model(path: str | Path) -> SavedModel:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path)
     if str(arrays.get("format")) != _FORMAT:
         raise ValueError(f"{path}: not a fastsoftmax model file")
     if int(arrays["version"]) > _FORMAT_VERSION:

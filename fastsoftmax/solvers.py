@@ -215,10 +215,10 @@ def _search(problem: Problem, state: State, direction: Array) -> tuple[Array, fl
 def minimize_newton_cg(problem: Problem, state: State) -> State:
     """Newton's method; a step by conjugate gradients in a metric taken there or a little before."""
     solve: Metric | None = None
-    if state.n_iter == 0:
-        solve = problem.first_metric()
-    elif state.metric_at is not None:
+    if state.metric_at is not None:
         solve = problem.metric(state.metric_at)
+    elif not state.newton:
+        solve = problem.first_metric()
     while problem.goes_on(state):
         if solve is None or state.last_products > _FEW_PRODUCTS:
             solve = problem.metric(state.x) or solve or problem.first_metric()

@@ -1,14 +1,16 @@
 """The command line as its user meets it: a process with arguments, output and an exit status."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.datasets import load_iris
+from sklearn.datasets import dump_svmlight_file, load_iris
+from sklearn.metrics import log_loss
 
-from fastsoftmax import io
+from fastsoftmax import cli, io
 
 
 def run(*arguments, cwd=None):
@@ -18,7 +20,7 @@ def run(*arguments, cwd=None):
         text=True,
         timeout=300,
         cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "120", "HOME": str(cwd or "/tmp")},
+        env={**os.environ, "COLUMNS": "120"},
     )
 
 
@@ -36,6 +38,23 @@ def iris(tmp_path_factory):
     return directory
 
 
+@pytest.fixture
+def here(iris, monkeypatch, capsys):
+    """The command line in this process: much faster."""
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fastsoftmax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            sys.exit(0)
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    monkeypatch.chdir(iris)
+    monkeypatch.setenv("COLUMNS", "120")
+    return command
+
+
 def test_train_digits():
     result = run("train", "digits")
     assert result.returncode == 0, result.stderr
@@ -44,30 +63,128 @@ def test_train_digits():
     assert "NumPy's reference" in result.stdout
 
 
-def test_evaluate_and_predict(iris):
-    result = run("evaluate", "m.npz", "iris.csv", "--target", "species", cwd=iris)
-    assert result.returncode == 0, result.stderr
-    assert float(result.stdout.split("accuracy")[1].split("│")[1]) > 0.95
-    result = run("predict", "m.npz", "iris.csv", cwd=iris)
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.split()
+def test_evaluate_and_predict(iris, here):
+    code, output, errors = here("evaluate", "m.npz", "iris.csv", "--target", "species")
+    assert code == 0, errors
+    assert float(output.split("accuracy")[1].split("│")[1]) > 0.95
+    code, output, errors = here("predict", "m.npz", "iris.csv")
+    assert code == 0, errors
+    lines = output.split()
     assert lines[0] == "species"
     truth = pd.read_csv(iris / "iris.csv")["species"]
     assert np.mean(truth == lines[1:]) > 0.95
-    result = run("predict", "m.npz", "iris.csv", "--proba", "--output", "p.csv", cwd=iris)
-    assert result.returncode == 0, result.stderr
-    proba = pd.read_csv(iris / "p.csv")
-    assert list(proba.columns) == ["setosa", "versicolor", "virginica"]
-    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_npz_and_columns_in_another_order(iris):
-    result = run("train", "iris.npz", "--dtype", "float64", "--no-intercept", cwd=iris)
-    assert result.returncode == 0, result.stderr
+def test_npz_and_columns_in_another_order(iris, here):
+    code, _, errors = here("train", "iris.npz", "--dtype", "float64", "--no-intercept")
+    assert code == 0, errors
     frame = pd.read_csv(iris / "iris.csv")
     frame[frame.columns[::-1]].to_csv(iris / "reversed.csv", index=False)
-    straight = run("predict", "m.npz", "iris.csv", cwd=iris).stdout
-    assert run("predict", "m.npz", "reversed.csv", cwd=iris).stdout == straight
+    assert here("predict", "m.npz", "reversed.csv") == here("predict", "m.npz", "iris.csv")
+
+
+# ------------------------------------------------------------------------------ streams
+
+
+@pytest.fixture(scope="module")
+def formats(iris):
+    """The same rows in every format, in several chunks each."""
+    frame = pd.read_csv(iris / "iris.csv")
+    X, y = frame.drop(columns="species").to_numpy(), load_iris().target
+    frame.to_parquet(iris / "iris.parquet", row_group_size=40)
+    np.save(iris / "X.npy", X)
+    np.save(iris / "y.npy", y)
+    np.savez(iris / "Xy.npz", X=X, y=y)
+    dump_svmlight_file(X, y, str(iris / "iris.svm"), zero_based=True)
+    return {
+        "csv": ("iris.csv", "species"),
+        "parquet": ("iris.parquet", "species"),
+        "npy": ("X.npy", None),
+        "npz": ("Xy.npz", None),
+        "svmlight": ("iris.svm", None),
+    }
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "npy", "npz", "svmlight"])
+def test_streams_of_all_formats(kind, formats, iris, here, monkeypatch):
+    monkeypatch.setattr("fastsoftmax._chunk_source._CHUNK_BYTES", 0)
+    monkeypatch.setattr("fastsoftmax._text_sources._SVMLIGHT_BYTES", 1000)
+    monkeypatch.setattr("fastsoftmax._chunk_source._MIN_ROWS", 32)
+    data, target = formats[kind]
+    options = ["--target", target] if target else []
+    model = f"{kind}.npz"
+    code, output, errors = here("train", data, *options, "--stream", "--output", model)
+    assert code == 0, errors
+    assert float(output.split("held-out rows")[1].split("│")[1]) > 0.9
+    code, output, errors = here("evaluate", model, data, *options)
+    assert code == 0, errors
+    saved = io.load_model(iris / model)
+    X = pd.read_csv(iris / "iris.csv").drop(columns="species").to_numpy().astype(np.float32)
+    truth = pd.read_csv(iris / "iris.csv")["species"] if target else load_iris().target
+    accuracy = saved.model.score(X, truth)
+    loss = log_loss(truth, saved.model.predict_proba(X))
+    assert f"{accuracy:.4f}" in output
+    assert f"{loss:.4f}" in output
+    for extension, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        path = iris / f"p.{extension}"
+        assert here("predict", model, data, "--output", path)[0] == 0
+        np.testing.assert_array_equal(read(path).iloc[:, 0], saved.model.predict(X))
+        assert here("predict", model, data, "--proba", "--output", path)[0] == 0
+        proba = read(path)
+        np.testing.assert_allclose(proba, saved.model.predict_proba(X), rtol=1e-4)
+        assert list(proba.columns) == [str(label) for label in saved.model.classes_]
+    assert not list(iris.glob(".*"))
+
+
+BAD_STREAMS = {
+    "truncated.parquet": lambda whole: whole[:-200],
+    "empty.parquet": lambda whole: b"",
+    "corrupt.parquet": lambda whole: whole[: len(whole) // 3] + bytes(300) + whole[
+        len(whole) // 3 + 300 :
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_STREAMS)
+def test_nothing_is_overwritten_on_bad_data(name, formats, iris, here):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.standard_normal((600, 4)), columns=load_iris().feature_names)
+    frame["species"] = rng.integers(0, 2, 600)
+    frame.to_parquet(iris / "whole.parquet", row_group_size=200, compression="snappy")
+    (iris / name).write_bytes(BAD_STREAMS[name]((iris / "whole.parquet").read_bytes()))
+    (iris / "kept").write_text("as it was")
+    options = ["--target", "species", "--stream", "--checkpoint", "new.npz"]
+    for arguments in (
+        ("train", name, *options, "--output", "kept"),
+        ("predict", "m.npz", name, "--output", "kept"),
+        ("evaluate", "m.npz", name),
+    ):
+        code, _, errors = here(*arguments)
+        assert code == 2
+        assert errors.startswith(f"error: {name}: ")
+        assert errors.count("\n") == 1
+        assert ("row group" in errors) == name.startswith("corrupt")
+        assert (iris / "kept").read_text() == "as it was"
+        assert not (iris / "new.npz").exists()
+    assert not list(iris.glob(".*"))
+
+
+def test_predictions_do_not_replace_their_data(iris, here):
+    before = (iris / "iris.csv").read_bytes()
+    code, _, errors = here("predict", "m.npz", "iris.csv", "--output", "iris.csv")
+    assert code == 2
+    assert "expected another file than the data" in errors
+    assert (iris / "iris.csv").read_bytes() == before
+
+
+def test_data_a_model_does_not_fit(iris, here):
+    np.savez(iris / "wide.npz", X=np.ones((5, 7)), y=np.arange(5))
+    np.savez(iris / "strange.npz", X=np.ones((2, 4)), y=np.array([0, 7]))
+    code, _, errors = here("predict", "m.npz", "wide.npz")
+    assert (code, errors) == (2, "error: wide.npz: expected 4 features, got 7\n")
+    code, output, _ = here("evaluate", "m.npz", "strange.npz")
+    assert code == 0
+    assert "inf" in output
 
 
 def test_info_and_warmup():
@@ -92,7 +209,7 @@ BAD_FILES = {
 }
 ERRORS = [
     (("train", "missing.csv"), "missing.csv: no such file"),
-    (("train", "data.xyz"), r"data.xyz: expected a .csv or .npz file"),
+    (("train", "data.xyz"), r"data.xyz: expected .parquet, .csv"),
     (("train", "iris.csv"), "no labels"),
     (("train", "iris.csv", "--target", "kind"), 'no column "kind"'),
     (("train", "empty.csv", "--target", "species"), "empty.csv: not a CSV file"),
@@ -102,7 +219,7 @@ ERRORS = [
         ("train", "hole.csv", "--target", "species"),
         'column "a": missing or infinite value in row 2',
     ),
-    (("train", "label.csv", "--target", "species"), 'column "species": missing values'),
+    (("train", "label.csv", "--target", "species"), "label.csv: row 1: missing label"),
     (("train", "one.csv", "--target", "species"), "at least two classes"),
     (("train", "fake.npz"), "fake.npz: not a readable .npz file"),
     (("train", "digits", "--l2", "-1"), "l2: expected"),
@@ -116,15 +233,22 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), ERRORS, ids=lambda v: " ".join(v)[:40])
-def test_errors_are_one_line_and_status_2(arguments, message, iris):
+@pytest.mark.parametrize(("arguments", "message"), ERRORS)
+def test_errors_are_one_line_and_status_2(arguments, message, iris, here):
     for name, content in BAD_FILES.items():
         (iris / name).write_text(content)
-    result = run(*arguments, cwd=iris)
+    code, _, errors = here(*arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+
+
+def test_errors_reach_the_shell(tmp_path):
+    result = run("train", "missing.csv", cwd=tmp_path)
     assert result.returncode == 2
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == "error: missing.csv: no such file or directory\n"
+    assert result.stdout == ""
 
 
 def test_missing_extra_is_named():

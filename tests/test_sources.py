@@ -14,7 +14,7 @@ from scipy import sparse
 from sklearn.datasets import dump_svmlight_file
 
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax._interleave import interleave
+from fastsoftmax._interleave import Columns
 from fastsoftmax.sources import open_source
 
 N, D, K = 3000, 11, 4
@@ -113,8 +113,12 @@ def test_interleaving(n_columns, dtype, monkeypatch):
     for disabled in (False, True):
         monkeypatch.setattr("fastsoftmax._interleave.jit_disabled", lambda d=disabled: d)
         out = np.zeros_like(X)
-        interleave([X[:, i] for i in range(n_columns)], out)
+        columns = Columns([X[:, i] for i in range(n_columns)], X.dtype)
+        columns.interleave(np.arange(len(X)), out)
         np.testing.assert_array_equal(out, X)
+        some = np.flatnonzero(np.arange(len(X)) % 3)
+        columns.interleave(some, out[: len(some)])
+        np.testing.assert_array_equal(out[: len(some)], X[some])
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -160,6 +164,125 @@ def test_svmlight(tmp_path, problem, zero_based, chunk_rows):
     np.testing.assert_array_equal(codes, y)
     loss, _ = objective(source)(w)
     assert loss == SoftmaxObjective(sparse.csr_array(rows), y, l2=0.1)(w)[0]
+
+
+# --------------------------------------------------------------------------- shares, features
+
+
+def write(kind, directory, X, y):
+    """Write a data set, and return what opens it."""
+    if kind == "parquet":
+        write_parquet(directory / "a.parquet", X, y)
+        return directory / "a.parquet", "label"
+    if kind == "csv":
+        frame = pd.DataFrame(X.astype(float), columns=NAMES)
+        frame.assign(label=y).to_csv(directory / "a.csv", index=False)
+        return directory / "a.csv", "label"
+    if kind == "svmlight":
+        dump_svmlight_file(X, y, str(directory / "a.svm"))
+        return directory / "a.svm", None
+    if kind == "npz":
+        np.savez(directory / "a.npz", X=X, y=y)
+        return directory / "a.npz", None
+    np.save(directory / "X.npy", X)
+    np.save(directory / "y.npy", y)
+    return directory, None
+
+
+KINDS = pytest.mark.parametrize("kind", ["parquet", "csv", "svmlight", "npy", "npz"])
+
+
+@KINDS
+def test_shares_are_disjoint_and_the_same_each_time(kind, tmp_path, problem):
+    X, y, _ = problem
+    path, target = write(kind, tmp_path, X, y)
+    shares = []
+    for chunk_rows in (100, 1000):
+        source = open_source(path, target, chunk_rows=chunk_rows)
+        shares.append([collect(share) for share in source.split(0.3, seed=5)])
+        rows, codes = collect(source)
+    assert rows.shape == X.shape
+    (first, second), again = shares
+    for (a, labels), (b, same) in zip((first, second), again, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(labels, same)
+    assert 0.25 < len(second[0]) / N < 0.35
+    assert [share.n_rows for share in source.split(0.3, seed=5)] == [len(first[0]), len(second[0])]
+    order = np.argsort(np.concatenate([first[0], second[0]])[:, 0])
+    both = np.concatenate([first[0], second[0]])[order]
+    np.testing.assert_array_equal(both, rows[np.argsort(rows[:, 0])])
+    labels = np.concatenate([first[1], second[1]])[order]
+    np.testing.assert_array_equal(labels, codes[np.argsort(rows[:, 0])])
+    assert not np.array_equal(collect(source.split(0.3, seed=6)[1])[0], second[0])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npy"])
+def test_a_share_in_memory_and_streamed(kind, tmp_path, problem):
+    """Chunks of which the share has nothing come between others that are still being read."""
+    X, y, w = problem
+    path, target = write(kind, tmp_path, X, y)
+    for share in open_source(path, target, chunk_rows=2).split(0.4):
+        previous = before = None
+        for rows, _ in share():
+            assert len(rows) > 0
+            if previous is not None:
+                np.testing.assert_array_equal(previous, before)
+            previous, before = rows, rows.copy()
+    share = open_source(path, target, chunk_rows=300).split(0.4)[0]
+    rows, codes = collect(share)
+    assert objective(share)(w)[0] == SoftmaxObjective(rows, codes, l2=0.1)(w)[0]
+
+
+def test_shares_refused(tmp_path, problem):
+    X, y, _ = problem
+    source = open_source(*write("npz", tmp_path, X[:2], np.array([0, 1])))
+    with pytest.raises(ValueError, match="2 rows are too few to split"):
+        source.split(1e-9)
+    with pytest.raises(ValueError, match="fraction: expected a number between 0 and 1, got 1"):
+        source.split(1)
+
+
+@KINDS
+def test_features_alone_types_and_digests(kind, tmp_path, problem):
+    X, y, _ = problem
+    path, target = write(kind, tmp_path, X, y)
+    names = NAMES if target else None
+    source = open_source(path, features=names, chunk_rows=700, labelled=False)
+    source.dtype = np.dtype(np.float64)
+    parts = list(part.copy() for part in source.features())
+    assert {part.dtype for part in parts} == {np.dtype(np.float64)}
+    rows = np.concatenate([part.toarray() if kind == "svmlight" else part for part in parts])
+    np.testing.assert_allclose(rows, X, rtol=1e-6)
+    source = open_source(path, target, chunk_rows=700)
+    assert source.digest == ()
+    loaded, labels = source.load()
+    np.testing.assert_allclose(loaded.toarray() if kind == "svmlight" else loaded, X, rtol=1e-6)
+    np.testing.assert_array_equal(labels, y)
+    changed = X.copy()
+    changed[2000, 3] += 1
+    write(kind, tmp_path, changed, y)
+    other = open_source(path, target, chunk_rows=700)
+    other.load()
+    assert (other.digest[0] != source.digest[0], other.digest[1]) == (True, source.digest[1])
+
+
+def test_unlabelled_csv_is_checked(tmp_path):
+    for text, message in (
+        ("a,b\n1,2\n3,4,5\n", "not a CSV file"),
+        ("a,b\n1,2\n3,x\n", 'column "b": expected numbers'),
+        ("a,b\n1,2\n3\n", 'column "b": missing or infinite value in row 2'),
+    ):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(ValueError, match=f"a.csv: {message}"):
+            list(open_source(tmp_path / "a.csv", labelled=False).features())
+
+
+def test_float32_that_overflows_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.array([[1.0], [1e300]]), y=np.array([0, 1]))
+    source = open_source(tmp_path / "a.npz")
+    source.dtype = np.dtype(np.float32)
+    with pytest.raises(ValueError, match="a.npz: rows 0 to 1: column 0: NaN or infinite"):
+        collect(source)
 
 
 # ------------------------------------------------------------------------------------ refused
@@ -239,8 +362,16 @@ def test_labels_that_change_between_passes(tmp_path, problem):
     np.save(tmp_path / "X.npy", X)
     np.save(tmp_path / "y.npy", y)
     source = open_source(tmp_path)
+    times = os.stat(tmp_path / "y.npy")
     np.save(tmp_path / "y.npy", y + 1)
+    os.utime(tmp_path / "y.npy", ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    with pytest.raises(ValueError, match="y.npy: changed since it was opened"):
+        collect(source)
+    os.utime(tmp_path / "y.npy", ns=(times.st_atime_ns, times.st_mtime_ns))
     with pytest.raises(ValueError, match="rows 0 to 2999: labels that were not there"):
+        collect(source)
+    os.unlink(tmp_path / "y.npy")
+    with pytest.raises(ValueError, match="y.npy: not readable: No such file"):
         collect(source)
 
 

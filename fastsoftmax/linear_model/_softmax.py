@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +25,9 @@ from fastsoftmax.linear_model._fitting import (
     end_of_fit,
     with_callbacks,
 )
+from fastsoftmax.linear_model._streaming import objective_of
 from fastsoftmax.objective import SoftmaxObjective
+from fastsoftmax.solvers import State
 
 Array = npt.NDArray[Any]
 Solver = Literal["auto", "lbfgs", "newton-cg", "adam"]
@@ -135,16 +138,18 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     # ------------------------------------------------------------------------------- fitting
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SoftmaxRegression:
-        """Fit to X (n_samples, n_features) and labels y (n_samples,).
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> SoftmaxRegression:
+        """Fit to X (n_samples, n_features) and labels y (n_samples,), or to a source of both.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
-            Finite features; float32 is computed in float32, everything else in float64.
+        X : array_like or sparse matrix of shape (n_samples, n_features), or source
+            Finite features; float32 is computed in float32, everything else in float64. Rows that
+            do not fit in memory come from a source, which every pass streams anew: what
+            `fastsoftmax.sources.open_source` returns, or `fastsoftmax.sources.Chunks`.
         y : array_like of shape (n_samples,), or of float, shape (n_samples, n_classes)
             Labels of any sortable kind, at least two different ones; or rows of non-negative
-            targets, ``classes_`` then being 0, 1, ...
+            targets, ``classes_`` then being 0, 1, ... None with a source.
         sample_weight : array_like of shape (n_samples,), optional
             Finite weights ≥ 0.
 
@@ -168,30 +173,50 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         return self._fit(X, y, sample_weight)
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        progress: Any = None,
+        resume: Callable[[], State | None] | None = None,
     ) -> SoftmaxRegression:
+        """Fit; ``resume``, called when the rows have been seen, may give a state to go on from."""
         self._check_parameters()
-        X, y, classes, labels = self._check_data(X, y)
-        weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-        objective = SoftmaxObjective(
-            X,
-            y if labels is None else labels,
-            n_classes=len(classes),
-            l2=float(self.l2),
-            fit_intercept=bool(self.fit_intercept),
-            sample_weight=weight,
-            class_weight=self._probability_weights(len(classes)) if labels is None else None,
-        )
-        start = self._start(classes, X.shape[1])
+        options: dict[str, Any] = {"l2": float(self.l2), "fit_intercept": bool(self.fit_intercept)}
+        if callable(X):
+            if self.solver == "adam":
+                raise ValueError('solver: "adam" takes arrays, or chunks one by one in partial_fit')
+            objective, classes = objective_of(X, y, sample_weight, self.class_weight, **options)
+            self._set_features(X.n_features, getattr(X, "feature_names", None))
+        else:
+            X, y, classes, labels = self._check_data(X, y)
+            weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
+            objective = SoftmaxObjective(
+                X,
+                y if labels is None else labels,
+                n_classes=len(classes),
+                sample_weight=weight,
+                class_weight=self._probability_weights(len(classes)) if labels is None else None,
+                **options,
+            )
+        start = self._start(classes, objective.n_features)
         self._forget_batches()
         self.classes_ = classes
         if self.solver == "adam":
             self._fit_in_batches(objective, start)
         else:
             tasks = Tasks(self, X, y, sample_weight, _attributes)
-            self._minimize(objective, start, tasks, progress)
+            state = None if resume is None else resume()
+            self._minimize(objective, start, tasks, progress, state)
             tasks.close()
         return self
+
+    def _set_features(self, n_features: int, names: list[str] | None) -> None:
+        self.n_features_in_ = n_features
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _check_parameters(self) -> None:
         _validate.as_strength(self.l2)
@@ -245,7 +270,12 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         return W, b if self.fit_intercept else None
 
     def _minimize(
-        self, objective: SoftmaxObjective, start: Any, tasks: Tasks, progress: Any
+        self,
+        objective: SoftmaxObjective,
+        start: Any,
+        tasks: Tasks,
+        progress: Any,
+        state: State | None,
     ) -> None:
         def report(iterate: training.Iterate) -> None:
             tasks(iterate)
@@ -263,6 +293,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             tol=self.tol,
             max_iter=self.max_iter,
             start=start,
+            state=state,
             progress=report,
         )
         for name, value in _attributes(last).items():
