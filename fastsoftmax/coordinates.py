@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from fastsoftmax import special
 from fastsoftmax.objective import SoftmaxObjective, flatten
-from fastsoftmax.solvers import blocks
+from fastsoftmax.solvers import blocks, small_product
 
 Array = npt.NDArray[Any]
 
-_MEAN_ROWS = 16384
+_MEAN_ROWS = 4096
 _POOL_BYTES = 64 << 20
 
 
@@ -126,17 +126,20 @@ class Pool:
         """Copy some rows, the ones of the intercept included."""
         part = self._X[rows]
         part = part if isinstance(part, np.ndarray) else part.toarray()
-        part = part.astype(np.float64) - self.mean
-        return np.column_stack([part, np.ones(len(part))]) if self.fit_intercept else part
+        n_features = len(self.mean)
+        out = np.ones((len(part), n_features + self.fit_intercept))
+        np.subtract(part, self.mean, out=out[:, :n_features])
+        return out
 
     def curvatures(self, W: Array) -> Array:
         """1 - Σ_k p_k² of every row, for W (K, D + 1) of x̃."""
         n_features = len(self.mean)
         bias = W[:, n_features] - W[:, :n_features] @ self.mean if self.fit_intercept else 0.0
-        W_t = np.ascontiguousarray(W[:, :n_features].T, np.float32)
+        W = np.ascontiguousarray(W[:, :n_features], np.float32)
+        bias = np.asarray(bias, np.float32)[..., None]
         out = np.empty(self.n_rows)
         for part in blocks(self.n_rows, 8192):
-            rows = self._X[part].astype(np.float32)
-            P = special.softmax(rows @ W_t + np.asarray(bias, np.float32), axis=1)
-            out[part] = 1 - np.einsum("ik,ik->i", P, P)
+            logits = small_product(W, self._X[part].astype(np.float32, copy=False))
+            P = special.softmax(logits + bias, axis=0)
+            out[part] = 1 - np.einsum("ki,ki->i", P, P)
         return np.maximum(out, 0)

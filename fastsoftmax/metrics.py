@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from fastsoftmax import reference
 from fastsoftmax.coordinates import CentredObjective
-from fastsoftmax.solvers import Metric, blocks
+from fastsoftmax.solvers import SMALL_PRODUCT, Metric, blocks, small_product
 
 Array = npt.NDArray[np.float64]
 
@@ -30,9 +30,8 @@ _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
 _MAX_BLOCKS = 1 << 24  # entries of all classes' blocks together
 # Work of a metric, as passes over the data.
 _PASSES = 6
-# Products up to this many multiply-adds stay on the thread that calls BLAS. Threads it leaves
-# spinning would hold the cores that the next evaluation needs.
-_SMALL_PRODUCT = 1 << 17
+# Sums of products x̃x̃ᵀ that take one core less than about 10 ms.
+_SMALL_GRAM = 1 << 27
 
 
 class Metrics:
@@ -111,7 +110,7 @@ class Metrics:
     def _bound(self) -> Metric:
         X, weight = self._even_sample(self._count(self.n_features**2))
         inverse = _inverse(self._damp(_gram(X, weight / 2)))
-        return self._by_class(lambda G: _small_product(G, inverse))
+        return self._by_class(lambda G: small_product(G, inverse))
 
     def _diagonal(self) -> Metric:
         # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
@@ -129,7 +128,7 @@ class Metrics:
 
         def solve(G: Array) -> Array:
             return np.stack(
-                [_small_product(g[None], M)[0] for g, M in zip(G, inverses, strict=True)]
+                [small_product(g[None], M)[0] for g, M in zip(G, inverses, strict=True)]
             )
 
         return self._by_class(solve)
@@ -137,22 +136,24 @@ class Metrics:
     def _full(self, v: Array) -> Metric:
         n, K = self.n_features, self.n_classes
         X, weight, P = self._curved_sample(v, self._count(float(n * K) ** 2 / 2))
+        # In float32: the metric needs no more digits, and it takes half the time.
+        x, p = X.astype(np.float32), (P * np.sqrt(weight[:, None])).astype(np.float32)
         H = np.zeros((K * n, K * n))
-        for rows in blocks(len(X), 1024):
-            # In float32: the metric needs no more digits, and it takes half the time.
-            x, p, s = X[rows], P[rows], np.sqrt(weight[rows])
-            U = ((s[:, None] * p)[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-            U = U.astype(np.float32)
+        for rows in blocks(len(x), 1024):
+            U = (p[rows, :, None] * x[rows, None, :]).reshape(-1, K * n)
             H -= U.T @ U
+        # H_kl = -Σ p_k p_l x̃x̃ᵀ between two classes, and H_kk = Σ p_k (1 - p_k) x̃x̃ᵀ what they sum
+        # up to.
         by_class = H.reshape(K, n, K, n)
         for k in range(K):
-            by_class[k, :, k] += self._damp(_gram(X, weight * P[:, k]), 1e-6)
+            by_class[k, :, k] = 0
+            by_class[k, :, k] = self._damp(-by_class[k].sum(axis=1), 1e-6)
         # Gradients have no part in a shift common to all classes, where H is next to singular.
         stiffness = np.einsum("kiki->i", by_class) / K**2
         for i in range(n):
             by_class[:, i, :, i] += stiffness[i]
         inverse = _inverse(H)
-        return self._by_class(lambda G: _small_product(G.reshape(1, -1), inverse).reshape(K, n))
+        return self._by_class(lambda G: small_product(G.reshape(1, -1), inverse).reshape(K, n))
 
     def _by_row(self, v: Array) -> Array:
         """(K, D + 1) of a flat vector."""
@@ -173,8 +174,10 @@ class Metrics:
 
 def _gram(X: Array, weight: Array) -> Array:
     """Σ weight·x xᵀ."""
-    total = np.zeros((X.shape[1], X.shape[1]))
-    for rows in blocks(len(X), 4096):
+    n = X.shape[1]
+    total = np.zeros((n, n))
+    few = len(X) * n**2 <= _SMALL_GRAM
+    for rows in blocks(len(X), max(SMALL_PRODUCT // n**2, 16) if few else 4096):
         scaled = X[rows] * np.sqrt(weight[rows, None])
         total += scaled.T @ scaled
     return total
@@ -182,25 +185,15 @@ def _gram(X: Array, weight: Array) -> Array:
 
 def _inverse(M: Array) -> Array:
     """Inverse of a positive definite matrix, scaled to a unit diagonal on the way."""
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import lapack
 
     scale = 1 / np.sqrt(np.einsum("ii->i", M))
     M = M * scale[:, None] * scale
-    jitter = 1e-13
-    while True:
-        try:
-            factor = cho_factor(M + jitter * np.eye(len(M)), lower=True, check_finite=False)
-            break
-        except np.linalg.LinAlgError:
-            jitter *= 100
-    inverse = cho_solve(factor, np.eye(len(M)), check_finite=False)
+    jitter, failed = 1e-13, 1
+    while failed:
+        factor, failed = lapack.dpotrf(M + jitter * np.eye(len(M)), lower=1, overwrite_a=1)
+        jitter *= 100
+    # Half the work of solving for the columns of the identity.
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse += np.tril(inverse, -1).T
     return np.asarray(inverse * scale[:, None] * scale)
-
-
-def _small_product(G: Array, M: Array) -> Array:
-    """G @ M for a symmetric M, in pieces that BLAS does not share out among threads."""
-    out = np.empty_like(G)
-    size = max(_SMALL_PRODUCT // G.size, 1)
-    for columns in blocks(len(M), size):
-        out[:, columns] = G @ M[columns].T
-    return out
