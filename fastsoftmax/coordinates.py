@@ -135,11 +135,11 @@ class Pool:
         """1 - Σ_k p_k² of every row, for W (K, D + 1) of x̃."""
         n_features = len(self.mean)
         bias = W[:, n_features] - W[:, :n_features] @ self.mean if self.fit_intercept else 0.0
+        shift = np.asarray(bias, np.float32)[..., None]
         W = np.ascontiguousarray(W[:, :n_features], np.float32)
-        bias = np.asarray(bias, np.float32)[..., None]
         out = np.empty(self.n_rows)
         for part in blocks(self.n_rows, 8192):
             logits = small_product(W, self._X[part].astype(np.float32, copy=False))
-            P = special.softmax(logits + bias, axis=0)
+            P = special.softmax(logits + shift, axis=0)
             out[part] = 1 - np.einsum("ki,ki->i", P, P)
         return np.maximum(out, 0)

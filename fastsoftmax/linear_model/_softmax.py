@@ -220,7 +220,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
-        return X, y, classes, labellabel_numbers(y, classes)
+        return X, y, classes, label_numbers(y, classes)
 
     def _probability_weights(self, n_classes: int) -> Array | None:
         """Class weights for probability targets."""
