@@ -71,10 +71,11 @@ class CentredObjective:
 
     def original_gradient(self, gradient: Array) -> Array:
         """∇J in W and b from the gradient in W and c."""
+        if self.center is None:
+            return gradient
         weight, bias = self.objective.unpack(gradient)
-        if bias is not None:
-            weight = weight + np.outer(bias, self.mean)
-        return flatten(weight, bias)
+        assert bias is not None  # without an intercept there is no mean
+        return flatten(weight + np.outer(bias, self.mean), bias)
 
 
 def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:

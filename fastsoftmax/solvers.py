@@ -153,14 +153,14 @@ def _two_loops(state: State, solve: Metric) -> Array:
     for s, y in reversed(pairs):
         rho = 1.0 / dot(s, y)
         alpha = rho * dot(s, q)
-        q -= alpha * y
+        add(q, -alpha, y)
         used.append((rho, alpha))
     r = solve(q)
     if pairs:
         s, y = pairs[-1]
         r *= dot(s, y) / dot(y, solve(y))
     for (s, y), (rho, alpha) in zip(pairs, reversed(used), strict=True):
-        r += (alpha - rho * dot(y, r)) * s
+        add(r, alpha - rho * dot(y, r), s)
     return r
 
 
@@ -262,6 +262,12 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
 def dot(a: Array, b: Array) -> float:
     """Σ a·b on one thread: a BLAS that leaves its threads spinning slows the next kernel down."""
     return float(np.einsum("i,i->", a, b))
+
+
+def add(a: Array, factor: float, b: Array) -> None:
+    """Add factor·b to a in place, in pieces that stay in the cache on the way."""
+    for piece in blocks(len(a), 1 << 15):
+        a[piece] += factor * b[piece]
 
 
 def small_product(G: Array, M: Array) -> Array:
