@@ -123,13 +123,14 @@ class Pool:
         """s·T of some rows."""
         return np.ones(len(rows)) if self._weight is None else self._weight[rows].astype(float)
 
-    def rows(self, rows: Array) -> Array:
-        """Copy some rows, the ones of the intercept included."""
-        part = self._X[rows]
+    def rows(self, rows: Array, columns: Array | None = None) -> Array:
+        """Copy some rows, the ones of the intercept included, or only some columns of them."""
+        part, mean, n_features = self._X[rows], self.mean, len(self.mean)
+        if columns is not None:
+            part, mean, n_features = part[:, columns], mean[columns], len(columns)
+        out = np.ones((len(rows), n_features + self.fit_intercept))
         part = part if isinstance(part, np.ndarray) else part.toarray()
-        n_features = len(self.mean)
-        out = np.ones((len(part), n_features + self.fit_intercept))
-        np.subtract(part, self.mean, out=out[:, :n_features])
+        np.subtract(part, mean, out=out[:, :n_features])
         return out
 
     def curvatures(self, W: Array) -> Array:
