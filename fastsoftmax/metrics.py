@@ -133,10 +133,13 @@ class Metrics:
         head = np.sort(np.argsort(by_row[0, :n])[-size:])
         rows = pool.evenly(8 * size)
         weight = pool.weights(rows)
-        inverse = _inverse(self._damp(_gram(pool.rows(rows, head), weight / (2 * weight.sum()))))
-
+        M = self._damp(_gram(pool.rows(rows, head), weight))
         if self.has_bias:
             head = np.append(head, n)
+        # Correlations come from the sample, the diagonal from all rows: a feature may be missing in
+        # the sample.
+        scale = np.sqrt(by_row[0, head] / np.einsum("ii->i", M))
+        inverse = _inverse(M * scale[:, None] * scale)
 
         def solve(G: Array) -> Array:
             out = G / by_row
