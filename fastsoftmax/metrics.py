@@ -128,10 +128,10 @@ class Metrics:
         diagonal[diagonal <= 0] = 1.0
         by_row = self._by_row(diagonal)
         n, pool = inner.n_features, self.objective.pool
-        # With hardly more rows than features their bound would be singular but for λ.
-        size = max(min(_HEAD, pool.n_rows // 8), 1)
-        head = np.sort(np.argsort(by_row[0, :n])[-size:])
-        rows = pool.evenly(8 * size)
+        if pool.n_rows < 2 * _HEAD:  # too few for a bound that is not singular but for λ
+            return self._by_class(lambda G: G / by_row)
+        head = np.sort(np.argsort(by_row[0, :n])[-_HEAD:])
+        rows = pool.evenly(8 * _HEAD)
         weight = pool.weights(rows)
         M = self._damp(_gram(pool.rows(rows, head), weight))
         if self.has_bias:
