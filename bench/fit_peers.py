@@ -218,12 +218,18 @@ class Ours:
         self, X: Any, y: np.ndarray, l2: float, best: float, limit: float, rounds: int
     ) -> dict[str, Any]:
         """Find the largest ``tol`` that is enough, then time fits with it."""
-        for step in range(4, 33):
+        enough: tuple[Any, float, float] | None = None
+        low, high = 4, 32  # quarters of a decade
+        while low <= high:
+            step = (low + high) // 2
             tol = 10.0 ** (-step / 4)
             model = self.model(X, l2, tol).fit(X, y)
             excess = loss_of(X, y, l2, model.coef_, model.intercept_) / best - 1
             if excess <= GOAL:
-                break
+                enough, high = (model, tol, excess), step - 1
+            else:
+                low = step + 1
+        model, tol, excess = enough or (model, tol, excess)
         passes = count_passes(lambda: self.model(X, l2, tol).fit(X, y))
         seconds = []
         for _ in range(max(rounds, 5) if rounds > 1 else 1):
