@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from fastsoftmax import special
 from fastsoftmax.objective import SoftmaxObjective, flatten
-from fastsoftmax.solvers import blocks
+from fastsoftmax.solvers import blocks, small_product
 
 Array = npt.NDArray[Any]
 
-_MEAN_ROWS = 16384
+_MEAN_ROWS = 4096
 _POOL_BYTES = 64 << 20
 
 
@@ -71,10 +71,11 @@ class CentredObjective:
 
     def original_gradient(self, gradient: Array) -> Array:
         """∇J in W and b from the gradient in W and c."""
+        if self.center is None:
+            return gradient
         weight, bias = self.objective.unpack(gradient)
-        if bias is not None:
-            weight = weight + np.outer(bias, self.mean)
-        return flatten(weight, bias)
+        assert bias is not None  # without an intercept there is no mean
+        return flatten(weight + np.outer(bias, self.mean), bias)
 
 
 def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
@@ -122,21 +123,25 @@ class Pool:
         """s·T of some rows."""
         return np.ones(len(rows)) if self._weight is None else self._weight[rows].astype(float)
 
-    def rows(self, rows: Array) -> Array:
-        """Copy some rows, the ones of the intercept included."""
-        part = self._X[rows]
+    def rows(self, rows: Array, columns: Array | None = None) -> Array:
+        """Copy some rows, the ones of the intercept included, or only some columns of them."""
+        part, mean, n_features = self._X[rows], self.mean, len(self.mean)
+        if columns is not None:
+            part, mean, n_features = part[:, columns], mean[columns], len(columns)
+        out = np.ones((len(rows), n_features + self.fit_intercept))
         part = part if isinstance(part, np.ndarray) else part.toarray()
-        part = part.astype(np.float64) - self.mean
-        return np.column_stack([part, np.ones(len(part))]) if self.fit_intercept else part
+        np.subtract(part, mean, out=out[:, :n_features])
+        return out
 
     def curvatures(self, W: Array) -> Array:
         """1 - Σ_k p_k² of every row, for W (K, D + 1) of x̃."""
         n_features = len(self.mean)
         bias = W[:, n_features] - W[:, :n_features] @ self.mean if self.fit_intercept else 0.0
-        W_t = np.ascontiguousarray(W[:, :n_features].T, np.float32)
+        shift = np.asarray(bias, np.float32)[..., None]
+        W = np.ascontiguousarray(W[:, :n_features], np.float32)
         out = np.empty(self.n_rows)
         for part in blocks(self.n_rows, 8192):
-            rows = self._X[part].astype(np.float32)
-            P = special.softmax(rows @ W_t + np.asarray(bias, np.float32), axis=1)
-            out[part] = 1 - np.einsum("ik,ik->i", P, P)
+            logits = small_product(W, self._X[part].astype(np.float32, copy=False))
+            P = special.softmax(logits + shift, axis=0)
+            out[part] = 1 - np.einsum("ki,ki->i", P, P)
         return np.maximum(out, 0)

@@ -9,7 +9,9 @@ approximations are used, each from a sample of the rows, in NumPy (a few passes'
     blocks  its diagonal blocks Σ s·T·p_k(1 - p_k)·x̃x̃ᵀ / Σs + 2λ, a class each
 
 The last two follow the iterate; where the classes separate, curvature at the optimum is far below
-the bound. Wide problems take the diagonal.
+the bound. Wide problems take the bound of the features with most curvature, and the diagonal for
+the rest: for a bag of words, N = 100,000 and D = 50,000, the 64, 256 and 1024 first features took
+215, 167 and 118 passes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy.typing as npt
 
 from fastsoftmax import reference
 from fastsoftmax.coordinates import CentredObjective
-from fastsoftmax.solvers import Metric, blocks
+from fastsoftmax.solvers import SMALL_PRODUCT, Metric, blocks, small_product
 
 Array = npt.NDArray[np.float64]
 
@@ -30,9 +32,10 @@ _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
 _MAX_BLOCKS = 1 << 24  # entries of all classes' blocks together
 # Work of a metric, as passes over the data.
 _PASSES = 6
-# Products up to this many multiply-adds stay on the thread that calls BLAS. Threads it leaves
-# spinning would hold the cores that the next evaluation needs.
-_SMALL_PRODUCT = 1 << 17
+# Features of a wide problem that the metric takes together.
+_HEAD = 1024
+# Sums of products x̃x̃ᵀ that take one core less than about 10 ms.
+_SMALL_GRAM = 1 << 27
 
 
 class Metrics:
@@ -53,7 +56,7 @@ class Metrics:
     def __call__(self, v: Array | None) -> Metric | None:
         """Inverse of the approximate Hessian at ``v``; None where there is none but the first."""
         if v is None:
-            return self._bound() if self.has_gram else self._diagonal()
+            return self._bound() if self.has_gram else self._head()
         if not self.follows:
             return None
         return self._full(v) if self._is_small() else self._blocks(v)
@@ -101,9 +104,8 @@ class Metrics:
 
     def _damp(self, M: Array, floor: float = 1e-10) -> Array:
         """Add the penalty to a block of x̃x̃ᵀ, and what keeps it invertible, whatever the scales."""
-        n = self.n_features - self.has_bias
-        M[np.arange(n), np.arange(n)] += 2 * self.l2
         diagonal = np.einsum("ii->i", M)
+        diagonal[: len(M) - self.has_bias] += 2 * self.l2
         diagonal *= 1 + floor
         diagonal[diagonal <= 0] = 1.0
         return M
@@ -111,16 +113,40 @@ class Metrics:
     def _bound(self) -> Metric:
         X, weight = self._even_sample(self._count(self.n_features**2))
         inverse = _inverse(self._damp(_gram(X, weight / 2)))
-        return self._by_class(lambda G: _small_product(G, inverse))
+        return self._by_class(lambda G: small_product(G, inverse))
 
-    def _diagonal(self) -> Metric:
+    def _head(self) -> Metric:
+        """Bound of the features with most curvature, and the diagonal for the others.
+
+        Those few are in most rows and go together, and with the intercept.
+        """
         # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
         inner, K = self.objective.objective, self.n_classes
         diagonal = self.objective.hess_diag(inner.x0) - 2 * self.l2 * inner.penalised
         diagonal *= K**2 / (2 * (K - 1))
         diagonal += 2 * self.l2 * inner.penalised
         diagonal[diagonal <= 0] = 1.0
-        return lambda gradient: self.objective.without_shift(gradient / diagonal)
+        by_row = self._by_row(diagonal)
+        n, pool = inner.n_features, self.objective.pool
+        if pool.n_rows < 2 * _HEAD:  # too few for a bound that is not singular but for λ
+            return self._by_class(lambda G: G / by_row)
+        head = np.sort(np.argsort(by_row[0, :n])[-_HEAD:])
+        rows = pool.evenly(8 * _HEAD)
+        weight = pool.weights(rows)
+        M = self._damp(_gram(pool.rows(rows, head), weight))
+        if self.has_bias:
+            head = np.append(head, n)
+        # Correlations come from the sample, the diagonal from all rows: a feature may be missing in
+        # the sample.
+        scale = np.sqrt(by_row[0, head] / np.einsum("ii->i", M))
+        inverse = _inverse(M * scale[:, None] * scale)
+
+        def solve(G: Array) -> Array:
+            out = G / by_row
+            out[:, head] = small_product(G[:, head], inverse)
+            return out
+
+        return self._by_class(solve)
 
     def _blocks(self, v: Array) -> Metric:
         count = self._count(self.n_classes * self.n_features**2 / 2)
@@ -129,7 +155,7 @@ class Metrics:
 
         def solve(G: Array) -> Array:
             return np.stack(
-                [_small_product(g[None], M)[0] for g, M in zip(G, inverses, strict=True)]
+                [small_product(g[None], M)[0] for g, M in zip(G, inverses, strict=True)]
             )
 
         return self._by_class(solve)
@@ -137,22 +163,24 @@ class Metrics:
     def _full(self, v: Array) -> Metric:
         n, K = self.n_features, self.n_classes
         X, weight, P = self._curved_sample(v, self._count(float(n * K) ** 2 / 2))
+        # In float32: the metric needs no more digits, and it takes half the time.
+        x, p = X.astype(np.float32), (P * np.sqrt(weight[:, None])).astype(np.float32)
         H = np.zeros((K * n, K * n))
-        for rows in blocks(len(X), 1024):
-            # In float32: the metric needs no more digits, and it takes half the time.
-            x, p, s = X[rows], P[rows], np.sqrt(weight[rows])
-            U = ((s[:, None] * p)[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-            U = U.astype(np.float32)
+        for rows in blocks(len(x), 1024):
+            U = (p[rows, :, None] * x[rows, None, :]).reshape(-1, K * n)
             H -= U.T @ U
+        # H_kl = -Σ p_k p_l x̃x̃ᵀ between two classes, and H_kk = Σ p_k (1 - p_k) x̃x̃ᵀ what they sum
+        # up to.
         by_class = H.reshape(K, n, K, n)
         for k in range(K):
-            by_class[k, :, k] += self._damp(_gram(X, weight * P[:, k]), 1e-6)
+            by_class[k, :, k] = 0
+            by_class[k, :, k] = self._damp(-by_class[k].sum(axis=1), 1e-6)
         # Gradients have no part in a shift common to all classes, where H is next to singular.
         stiffness = np.einsum("kiki->i", by_class) / K**2
         for i in range(n):
             by_class[:, i, :, i] += stiffness[i]
         inverse = _inverse(H)
-        return self._by_class(lambda G: _small_product(G.reshape(1, -1), inverse).reshape(K, n))
+        return self._by_class(lambda G: small_product(G.reshape(1, -1), inverse).reshape(K, n))
 
     def _by_row(self, v: Array) -> Array:
         """(K, D + 1) of a flat vector."""
@@ -173,8 +201,10 @@ class Metrics:
 
 def _gram(X: Array, weight: Array) -> Array:
     """Σ weight·x xᵀ."""
-    total = np.zeros((X.shape[1], X.shape[1]))
-    for rows in blocks(len(X), 4096):
+    n = X.shape[1]
+    total = np.zeros((n, n))
+    few = len(X) * n**2 <= _SMALL_GRAM
+    for rows in blocks(len(X), max(SMALL_PRODUCT // n**2, 16) if few else 4096):
         scaled = X[rows] * np.sqrt(weight[rows, None])
         total += scaled.T @ scaled
     return total
@@ -182,25 +212,15 @@ def _gram(X: Array, weight: Array) -> Array:
 
 def _inverse(M: Array) -> Array:
     """Inverse of a positive definite matrix, scaled to a unit diagonal on the way."""
-    from scipy.linalg import cho_factor, cho_solve
+    from scipy.linalg import lapack
 
     scale = 1 / np.sqrt(np.einsum("ii->i", M))
     M = M * scale[:, None] * scale
-    jitter = 1e-13
-    while True:
-        try:
-            factor = cho_factor(M + jitter * np.eye(len(M)), lower=True, check_finite=False)
-            break
-        except np.linalg.LinAlgError:
-            jitter *= 100
-    inverse = cho_solve(factor, np.eye(len(M)), check_finite=False)
+    jitter, failed = 1e-13, 1
+    while failed:
+        factor, failed = lapack.dpotrf(M + jitter * np.eye(len(M)), lower=1, overwrite_a=1)
+        jitter *= 100
+    # Half the work of solving for the columns of the identity.
+    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    inverse += np.tril(inverse, -1).T
     return np.asarray(inverse * scale[:, None] * scale)
-
-
-def _small_product(G: Array, M: Array) -> Array:
-    """G @ M for a symmetric M, in pieces that BLAS does not share out among threads."""
-    out = np.empty_like(G)
-    size = max(_SMALL_PRODUCT // G.size, 1)
-    for columns in blocks(len(M), size):
-        out[:, columns] = G @ M[columns].T
-    return out

@@ -29,6 +29,9 @@ _FEW_PRODUCTS = 8
 # Iterations over which convergence is judged, and the most that may still be ahead.
 _WINDOW = 10
 _PATIENCE = 40
+# Products up to this many multiply-adds stay on the thread that calls BLAS. Threads it leaves
+# spinning would hold the cores that the next evaluation needs.
+SMALL_PRODUCT = 1 << 17
 EXHAUSTED = "no step improves the loss: its precision is exhausted"
 
 
@@ -150,14 +153,14 @@ def _two_loops(state: State, solve: Metric) -> Array:
     for s, y in reversed(pairs):
         rho = 1.0 / dot(s, y)
         alpha = rho * dot(s, q)
-        q -= alpha * y
+        add(q, -alpha, y)
         used.append((rho, alpha))
     r = solve(q)
     if pairs:
         s, y = pairs[-1]
         r *= dot(s, y) / dot(y, solve(y))
     for (s, y), (rho, alpha) in zip(pairs, reversed(used), strict=True):
-        r += (alpha - rho * dot(y, r)) * s
+        add(r, alpha - rho * dot(y, r), s)
     return r
 
 
@@ -259,6 +262,20 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
 def dot(a: Array, b: Array) -> float:
     """Σ a·b on one thread: a BLAS that leaves its threads spinning slows the next kernel down."""
     return float(np.einsum("i,i->", a, b))
+
+
+def add(a: Array, factor: float, b: Array) -> None:
+    """Add factor·b to a in place, in pieces that stay in the cache on the way."""
+    for piece in blocks(len(a), 1 << 15):
+        a[piece] += factor * b[piece]
+
+
+def small_product(G: Array, M: Array) -> Array:
+    """G @ M.T, in pieces that BLAS does not share out among threads."""
+    out = np.empty((len(G), M.shape[0]), G.dtype)
+    for columns in blocks(len(out.T), max(SMALL_PRODUCT // G.size, 1)):
+        out[:, columns] = G @ M[columns].T
+    return out
 
 
 def blocks(n: int, size: int) -> Iterator[slice]:

@@ -132,6 +132,20 @@ def test_sparse_and_wide_take_the_diagonal():
     assert last.state.loss == pytest.approx(same.state.loss, rel=1e-6)
 
 
+def test_frequent_features_of_a_wide_problem_are_taken_together(monkeypatch):
+    X, y = noisy_problem(rows=4000, n_features=30)
+    rare = sparse.random_array((4000, 2500), density=0.002, format="csr", rng=0)
+    obj = SoftmaxObjective(sparse.csr_array(sparse.hstack([sparse.csr_array(X), rare])), y, l2=1e-4)
+    assert not Metrics(CentredObjective(obj)).has_gram
+    passes = {}
+    for head in (1, 1024):
+        monkeypatch.setattr("fastsoftmax.metrics._HEAD", head)
+        last = training.minimize(obj, tol=1e-4, max_iter=1000)
+        assert last.gradient_norm <= 1e-4
+        passes[head] = last.passes
+    assert passes[1024] < passes[1] / 2
+
+
 @pytest.mark.parametrize("stop_after", [1, 7, 16, 20])
 def test_a_state_goes_on_bit_by_bit(stop_after):
     X, y = load_digits(return_X_y=True)

@@ -34,6 +34,7 @@ __all__ = [
     "Tasks",
     "check_weights",
     "end_of_fit",
+    "label_numbers",
     "with_callbacks",
 ]
 
@@ -56,6 +57,20 @@ def check_weights(
     except TypeError:  # before scikit-learn 1.7 "balanced" did not know of sample weights
         of_class = compute_class_weight(class_weight, classes=classes, y=y)
     return np.asarray(weight * of_class[labels].astype(X.dtype))
+
+
+def label_numbers(y: Array, classes: Array) -> Array:
+    """Return the labels' numbers among the sorted classes; no sorting of N labels."""
+    if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
+        known = len(y) == 0 or (0 <= y.min() and y.max() < len(classes))
+        labels = y
+    else:
+        labels = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+        known = bool((classes[labels] == y).all())
+    if not known:
+        unknown = np.setdiff1d(y, classes)
+        raise ValueError(f"y: expected labels among classes, got {unknown[:5]} as well")
+    return labels
 
 
 def end_of_fit(last: training.Iterate, tol: float, at_limit: str | None = None) -> None:

@@ -19,6 +19,7 @@ from fastsoftmax.linear_model._fitting import (
     Tasks,
     check_weights,
     end_of_fit,
+    label_numbers,
 )
 from fastsoftmax.objective import SoftmaxObjective
 
@@ -98,12 +99,13 @@ solver, max_iter, verbose, warm_start, n_jobs
         self._check_supported()
         X, y = validate_data(self, X, y, **FEATURES)
         check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
+        classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data "
                 f"contains only one class: {classes[0]!r}"
             )
+        labels = label_numbers(y, classes)
         tasks = Tasks(self, X, y, sample_weight, self._attributes)
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         total = len(labels) if weight is None else float(weight.sum(dtype=np.float64))

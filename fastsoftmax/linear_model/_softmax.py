@@ -23,6 +23,7 @@ from fastsoftmax.linear_model._fitting import (
     Tasks,
     check_weights,
     end_of_fit,
+    label_numbers,
     with_callbacks,
 )
 from fastsoftmax.linear_model._streaming import objective_of
@@ -241,10 +242,10 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             return X, y, np.arange(y.shape[1]), None
         X, y = validate_data(self, X, y, **FEATURES)
         check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
+        classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
-        return X, y, classes, labels
+        return X, y, classes, label_numbers(y, classes)
 
     def _probability_weights(self, n_classes: int) -> Array | None:
         """Class weights for probability targets."""
@@ -341,7 +342,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             self, X, y, reset=first and not hasattr(self, "coef_"), ensure_all_finite=False,
             **FEATURES,
         )  # fmt: skip
-        labels = _numbers(y, classes)
+        labels = label_numbers(y, classes)
         if self.class_weight == "balanced":
             raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
@@ -473,20 +474,6 @@ def _attributes(iterate: training.Iterate) -> dict[str, Any]:
         "n_iter_": iterate.state.n_iter,
         "loss_": iterate.state.loss,
     }
-
-
-def _numbers(y: Array, classes: Array) -> Array:
-    """Return the labels' numbers among the classes."""
-    if y.dtype.kind in "iu" and np.array_equal(classes, np.arange(len(classes))):
-        known = len(y) == 0 or (0 <= y.min() and y.max() < len(classes))
-        labels = y
-    else:
-        labels = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-        known = bool((classes[labels] == y).all())
-    if not known:
-        unknown = np.setdiff1d(y, classes)
-        raise ValueError(f"y: expected labels among classes, got {unknown[:5]} as well")
-    return labels
 
 
 def _or_none(optimizer: adam.Adam) -> Array | None:
