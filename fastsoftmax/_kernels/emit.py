@@ -75,12 +75,12 @@ def intp(value: int) -> ir.Constant:
     return ir.Constant(ir.IntType(64), value)
 
 
-def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
-    """Ask for a cache line, into L2; harmless on any address."""
+def prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int = 2) -> None:
+    """Ask for a cache line, into L2 or, with a ``locality`` of 3, L1; harmless on any address."""
     i8p, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
     fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
     fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-    options = [ir.Constant(i32, value) for value in (0, 2, 1)]  # read, L2, data
+    options = [ir.Constant(i32, value) for value in (0, locality, 1)]  # read, L2, data
     builder.call(fn, [builder.inttoptr(address, i8p), *options])
 
 

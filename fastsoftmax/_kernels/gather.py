@@ -68,7 +68,7 @@ class _Panel:
         ]
 
 
-def _over_nonzeros(context, builder, sig, args, initial, body):
+def _over_nonzeros(context, builder, sig, args, panel, initial, body):
     """Emit the loop over a row's nonzeros; return what is carried through it, and the report.
 
     ``body(column, value, carried)`` emits a step and returns what it carries on.
@@ -89,7 +89,7 @@ def _over_nonzeros(context, builder, sig, args, initial, body):
     column = builder.select(outside, zero, column)
     value = builder.load(builder.gep(values, [j]))
     value = context.cast(builder, value, sig.args[5].dtype, sig.args[8].dtype)
-    _prefetch(builder, indices, j, args)
+    _prefetch(builder, indices, j, args[6], panel)
     updated = body(column, value, carried)
     recurrences = [
         (j, zero, builder.add(j, emit.intp(1))),
@@ -111,17 +111,15 @@ def _over_nonzeros(context, builder, sig, args, initial, body):
     return results[1:], results[0]
 
 
-def _prefetch(builder, indices, j, args) -> None:
-    """Ask for the first cache line that a later nonzero needs, of any row of the data."""
-    available, matrices = args[6:8]
+def _prefetch(builder, indices, j, available, panel) -> None:
+    """Ask for the cache lines that a later nonzero needs, of any row of the data."""
     later = builder.add(j, emit.intp(AHEAD))
     within = builder.icmp_signed("<", later, available)
     column = builder.load(builder.gep(indices, [builder.select(within, later, j)]))
     if column.type.width < 64:
         column = builder.sext(column, ir.IntType(64))
-    at = builder.mul(column, builder.extract_value(matrices, 1))
-    row = builder.gep(builder.extract_value(matrices, 0), [at])
-    emit.prefetch(builder, builder.ptrtoint(row, ir.IntType(64)))
+    for p in panel.of_column(column):
+        emit.prefetch(builder, builder.ptrtoint(p, ir.IntType(64)), locality=3)
 
 
 def _switched(builder, args, lanes, emit_case) -> ir.Value:
@@ -167,7 +165,7 @@ def _gather(
             def body(column, value, sums):
                 return panel.add_product(value, panel.load(panel.of_column(column)), sums)
 
-            sums, wrong = _over_nonzeros(context, builder, signature, args, zeros, body)
+            sums, wrong = _over_nonzeros(context, builder, signature, args, panel, zeros, body)
             first = panel.load(panel.in_order(args[8]))
             added = [builder.fadd(a, b) for a, b in zip(first, sums, strict=True)]
             panel.store(added, panel.in_order(args[9]))
@@ -198,7 +196,7 @@ def _scatter(
                 panel.store(panel.add_product(value, added, panel.load(targets)), targets)
                 return []
 
-            return _over_nonzeros(context, builder, signature, args, [], body)[1]
+            return _over_nonzeros(context, builder, signature, args, panel, [], body)[1]
 
         return _switched(builder, args, lanes, emit_case)
 
