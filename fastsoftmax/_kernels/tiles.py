@@ -23,26 +23,45 @@ from fastsoftmax._kernels.simd import Vector, lanes_of
 
 @intrinsic
 def transpose(typingctx, rows):
-    """Transpose L vectors of L lanes, a UniTuple, in log₂ L stages of interleaving."""
+    """Transpose L vectors of L lanes, a UniTuple, in log₂ L stages.
+
+    Each stage exchanges one bit of the row's number with one of the lane's. Those of the lane
+    inside its 128 bits go first, by interleaving, then those of the 128 bits' place: both are one
+    cheap instruction, where a stage that mixes the two takes a permutation by table.
+    """
     sig = rows(rows)
 
     def codegen(context, builder, signature, args):
         lanes = rows.dtype.lanes
+        inner = 128 // rows.dtype.dtype.bitwidth
         vectors = cgutils.unpack_tuple(builder, args[0])
-        low = emit.indices(i // 2 + (i % 2) * lanes for i in range(lanes))
-        high = emit.indices((lanes + i) // 2 + (i % 2) * lanes for i in range(lanes))
-        # Interleaving vector i with vector i + L/2 rotates the bits of (row, lane) by one;
-        # after log₂ L rounds rows and lanes have changed places.
-        for _ in range(lanes.bit_length() - 1):
-            half = lanes // 2
-            vectors = [
-                builder.shuffle_vector(vectors[i], vectors[i + half], order)
-                for i in range(half)
-                for order in (low, high)
-            ]
+        bits = [1 << i for i in range(lanes.bit_length() - 1)]
+        stages = [bit for bit in reversed(bits) if bit < inner]
+        stages += [bit for bit in bits if bit >= inner]
+        for bit in stages:
+            low, high = _interleaving(lanes, inner) if bit < inner else _halves(lanes, inner)
+            for i in range(lanes):
+                if i & bit == 0:
+                    pair = vectors[i], vectors[i + bit]
+                    vectors[i] = builder.shuffle_vector(*pair, emit.indices(low))
+                    vectors[i + bit] = builder.shuffle_vector(*pair, emit.indices(high))
         return context.make_tuple(builder, signature.return_type, vectors)
 
     return sig, codegen
+
+
+def _interleaving(lanes: int, inner: int) -> tuple[list[int], list[int]]:
+    """a₀ b₀ a₁ b₁ … of the lower and of the upper halves of every ``inner`` lanes."""
+    low = [
+        group + i // 2 + (i % 2) * lanes for group in range(0, lanes, inner) for i in range(inner)
+    ]
+    return low, [i + inner // 2 for i in low]
+
+
+def _halves(lanes: int, inner: int) -> tuple[list[int], list[int]]:
+    """The even groups of ``inner`` lanes of a, then of b; and the odd ones."""
+    even = [i for i in range(2 * lanes) if i // inner % 2 == 0]
+    return even, [i + inner for i in even]
 
 
 @intrinsic
