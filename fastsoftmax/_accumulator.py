@@ -12,7 +12,7 @@ from fastsoftmax import _pace, _plan
 from fastsoftmax._csr import CSR
 from fastsoftmax._engine import address, aligned, make_terms, parallel_region, threads
 from fastsoftmax._kernels import driver
-from fastsoftmax._kernels.dense import Problem
+from fastsoftmax._kernels.dense import Problem, pack_panels
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
 from fastsoftmax._kernels.sparse import SparseProblem, assign_blocks
 from fastsoftmax._options import Targets
@@ -116,6 +116,8 @@ class DenseAccumulator(Accumulator):
         super().__init__(_plan.make_plan(n_features, n_classes, W.dtype), W, bias, **options)
         self.center = np.zeros(self.plan.padded_features, W.dtype)
         self.centred = center is not None and bool(center.any())
+        self.panels = np.empty(self.rows.size, W.dtype)
+        pack_panels(self.rows, self.panels)
         if center is not None:
             self.center[:n_features] = center
 
@@ -144,7 +146,7 @@ class DenseAccumulator(Accumulator):
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
-        rows = self.rows if dX is None else self._padded_weights()
+        W = None if dX is None else self._padded_weights()
         by_row, stride = _layout(X)
         source = X.view(np.uint8) if X.dtype.kind == "b" else X
         plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
@@ -160,7 +162,8 @@ class DenseAccumulator(Accumulator):
             n_classes=len(self.W),
             n_logits=len(self.rows),
             block_rows=self.plan.block_rows,
-            W=address(rows),
+            panels=address(self.panels),
+            W=address(W),
             bias=address(self.row_biases),
             center=address(self.center),
             mode=self.mode,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.loss import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.simd import (
@@ -42,7 +42,7 @@ from fastsoftmax._kernels.tiles import (
 
 # Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
-DEPTH = 128
+DEPTH = 64
 COPY_ABOVE_CLASSES = 48
 LINE_BYTES = 64
 
@@ -61,14 +61,36 @@ class Problem(NamedTuple):
     n_classes: int
     n_logits: int  # rows of W: K, and K more of a direction V behind them for PRODUCT
     block_rows: int
-    W: int  # (n_logits, D), C order
+    panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
+    W: int  # (K, D), C order, a tile of zeros behind it; for input_grad only
     bias: int  # (n_logits,)
     center: int  # (D,) padded to whole vectors
     mode: int  # see `fastsoftmax._kernels.modes`
-    input_grad: (
-        int  # (N, D), C order, written where asked for; W then has a tile of zeros behind it
-    )
+    input_grad: int  # (N, D), C order, written where asked for
     denominator: float  # of input_grad
+
+
+@helper
+def panel_start(panel, n):
+    """First of the rows of a panel, where ``n`` rows are shared out evenly among the fewest."""
+    return panel * n // ((n + HEIGHT - 1) // HEIGHT)
+
+
+@kernel
+def pack_panels(rows, packed):
+    """Lay rows of W out as the forward product meets them: DEPTH features of all panels first.
+
+    In C order, where D is a power of two, rows compete for a few of the cache's sets, and each tile
+    of rows of X read them from memory again.
+    """
+    n, n_features = rows.shape
+    filled = 0
+    for start in range(0, n_features, DEPTH):
+        for panel in range((n + HEIGHT - 1) // HEIGHT):
+            for d in range(start, min(start + DEPTH, n_features)):
+                for k in range(panel_start(panel, n), panel_start(panel + 1, n)):
+                    packed[filled] = rows[k, d]
+                    filled += 1
 
 
 @helper
@@ -116,16 +138,15 @@ def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
     """
     tile = tile_rows(z)
     n_features, n_logits = problem.n_features, problem.n_logits
-    W, bias = as_pointer(problem.W, like), as_pointer(problem.bias, like)
-    panels = (n_logits + HEIGHT - 1) // HEIGHT
-    for panel in range(panels):
-        k = panel * n_logits // panels
-        height = (panel + 1) * n_logits // panels - k
+    W, bias = as_pointer(problem.panels, like), as_pointer(problem.bias, like)
+    for panel in range((n_logits + HEIGHT - 1) // HEIGHT):
+        k = panel_start(panel, n_logits)
+        height = panel_start(panel + 1, n_logits) - k
         logits = advance(z, k * tile)
         before, before_row = (advance(bias, k), 0) if start == 0 else (logits, tile)
         contract(
             height, WIDTH, stop - start,
-            advance(W, k * n_features + start), n_features, 1,
+            advance(W, start * n_logits + k * (stop - start)), 1, height,
             x_t, tile,
             logits, tile,
             before, before_row,
@@ -146,15 +167,14 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end, st
     lanes, tile = lane_count(p), tile_rows(p)
     n_classes = problem.n_classes
     vectors = (problem.n_features + lanes - 1) // lanes
-    panels = (n_classes + HEIGHT - 1) // HEIGHT
     for q in range(0, vectors, WIDTH):
         width = min(WIDTH, vectors - q)
         # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
         for first in range(0, rows, tile):
             x_tile = advance(x, q // WIDTH * x_panel + first * x_row)
-            for panel in range(panels):
-                k = panel * n_classes // panels
-                height = (panel + 1) * n_classes // panels - k
+            for panel in range((n_classes + HEIGHT - 1) // HEIGHT):
+                k = panel_start(panel, n_classes)
+                height = panel_start(panel + 1, n_classes) - k
                 g = advance(gradient, (q * lanes * n_classes) + k * tile)
                 pace = step_bytes if ahead < end else 0
                 contract(
