@@ -28,11 +28,13 @@ _MAX_BLOCK_ROWS = 512
 # Powers of two share out evenly: 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
 _SLAB_BYTES = 32 * _MIB
 _MIN_SLOTS, _MAX_SLOTS = 16, 64
-_MAX_SLAB_BYTES = 192 * _MIB
-_SCRATCH_BYTES = 256 * _MIB
+_MAX_SLAB_BYTES = 128 * _MIB  # half of what may be taken: the rest is the workers' scratch
+# The promise: slabs and scratch stay under the larger of the two, whatever N and the thread count.
+_MEMORY_BYTES, _MEMORY_WEIGHTS = 256 * _MIB, 16
+_COPIES = 3  # of W besides: cast, packed, and its gradient
 # A sparse problem's slabs are as large as W: few, or they fall out of the last cache.
 _SPARSE_SLAB_BYTES = 32 * _MIB
-_MIN_SPARSE_SLOTS = 4
+_FEWEST_SLOTS = 4
 _SPARSE_TILES = 4
 # Below this many multiply-adds waking the other threads costs more than it saves.
 _SERIAL_WORK = 400_000
@@ -49,6 +51,7 @@ class Plan(NamedTuple):
     n_slots: int
     slab_size: int
     scratch_size: int
+    budget: int  # bytes that slabs and scratch may take
 
 
 def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
@@ -67,8 +70,18 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     slots = _power_of_two(_SLAB_BYTES // (slab * size), _MIN_SLOTS, _MAX_SLOTS)
     if slots * slab * size > _MAX_SLAB_BYTES:
         slots = _MIN_SLOTS // 2
-    scratch = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
-    return Plan(tile, tile, (n_classes, 0), rows, padded, slots, slab, _round_up(scratch, line))
+    budget = _budget(n_features * n_classes * size)
+
+    def scratch(rows: int) -> int:
+        size = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
+        return _round_up(size, line)
+
+    # Two workers must fit. Rows beyond _ROWS_WHEN_STREAMED gain least, the last slots most.
+    while (slots * slab + 2 * scratch(rows)) * size > budget and (rows > tile or slots > 1):
+        few = rows <= (_ROWS_WHEN_STREAMED if slots > _FEWEST_SLOTS else tile)
+        rows, slots = (rows, slots // 2) if few else (_round_up(rows // 2, tile), slots)
+    parts = (n_classes, 0)
+    return Plan(tile, tile, parts, rows, padded, slots, slab, scratch(rows), budget)
 
 
 def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
@@ -78,11 +91,17 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     tile, line = lanes * WIDTH, 64 // size
     split = parts(n_classes, dtype)
     slab = _round_up(sum(split) * n_features + n_classes, line)
-    slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _MIN_SPARSE_SLOTS, _MIN_SLOTS)
+    slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _FEWEST_SLOTS, _MIN_SLOTS)
     padded = _round_up(n_logits, lanes)
     scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile
     rows = _SPARSE_TILES * tile
-    return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line))
+    budget = _budget(n_features * n_classes * size)
+    return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line), budget)
+
+
+def _budget(weight_bytes: int) -> int:
+    """Bytes that slabs and scratch may take beside the copies of W."""
+    return max(_MEMORY_BYTES, _MEMORY_WEIGHTS * weight_bytes) - _COPIES * weight_bytes
 
 
 def dense_work(plan: Plan, n_rows: int) -> int:
@@ -100,8 +119,8 @@ def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads:
     blocks = -(-n_rows // plan.block_rows)
     if work < _SERIAL_WORK:
         return 1
-    affordable = max(_SCRATCH_BYTES // (plan.scratch_size * np.dtype(dtype).itemsize), 2)
-    return max(min(threads, blocks, plan.n_slots, affordable), 1)
+    left = plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
+    return max(min(threads, blocks, plan.n_slots, left // plan.scratch_size), 1)
 
 
 def parts(n_classes: int, dtype: npt.DTypeLike) -> tuple[int, int]:

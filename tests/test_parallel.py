@@ -15,6 +15,7 @@ from problems import make_problem
 
 import fastsoftmax
 from fastsoftmax._kernels import driver
+from fastsoftmax._plan import make_plan, make_sparse_plan, n_workers
 
 SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400)]
 
@@ -152,3 +153,19 @@ def test_python_threads_run_while_a_kernel_works():
     done.set()
     thread.join()
     assert during > 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "plan_of", [make_plan, lambda D, K, dtype: make_sparse_plan(D, K, K, dtype)]
+)
+def test_memory_is_bounded_for_any_number_of_threads(plan_of, dtype):
+    size = np.dtype(dtype).itemsize
+    for n_features in (1, 20, 256, 2000, 50_000, 300_000):
+        for n_classes in (2, 10, 1000, 10_000, 30_000, 100_000):
+            if n_features * n_classes > 1e8:
+                continue
+            plan = plan_of(n_features, n_classes, dtype)
+            workers = n_workers(plan, 10**9, 10**12, dtype, 128)
+            used = size * (plan.n_slots * plan.slab_size + workers * plan.scratch_size)
+            assert used <= max(256 << 20, 16 * size * n_features * n_classes)
