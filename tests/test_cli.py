@@ -55,12 +55,12 @@ def here(iris, monkeypatch, capsys):
     return command
 
 
-def test_train_digits():
-    result = run("train", "digits")
-    assert result.returncode == 0, result.stderr
-    accuracy = float(result.stdout.split("held-out rows")[1].split("│")[1])
+def test_train_digits(here):
+    code, output, errors = here("train", "digits")
+    assert code == 0, errors
+    accuracy = float(output.split("held-out rows")[1].split("│")[1])
     assert accuracy >= 0.95
-    assert "NumPy's reference" in result.stdout
+    assert "NumPy's reference" in output
 
 
 def test_evaluate_and_predict(iris, here):
@@ -187,14 +187,14 @@ def test_data_a_model_does_not_fit(iris, here):
     assert "inf" in output
 
 
-def test_info_and_warmup():
-    result = run("info")
-    assert result.returncode == 0, result.stderr
+def test_info_and_warmup(here):
+    code, output, errors = here("info")
+    assert code == 0, errors
     for word in ("CPU", "lanes", "threads", "threading layer", "cache directory"):
-        assert word in result.stdout
-    result = run("warmup")
-    assert result.returncode == 0, result.stderr
-    assert "ready" in result.stdout
+        assert word in output
+    code, output, errors = here("warmup")
+    assert code == 0, errors
+    assert "ready" in output
 
 
 BAD_FILES = {

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mpmath
@@ -106,29 +107,6 @@ from fastsoftmax._kernels import driver
 fs.linear_cross_entropy(np.ones((4, 3), np.{dtype}), np.ones((2, 3)), np.zeros(4, int))
 print("\\n".join(driver.run_serial.inspect_asm().values()))
 """
-
-
-@pytest.mark.skipif(not emit.HAS_FMA, reason="the target has no fused multiply-add")
-@pytest.mark.parametrize(("dtype", "suffix"), [("float32", "ps"), ("float64", "pd")])
-def test_hot_loops_are_packed_fma_without_calls(dtype, suffix, tmp_path):
-    # A fresh cache: machine code loaded from Numba's cache cannot be read back.
-    result = subprocess.run(
-        [sys.executable, "-c", ASSEMBLY.format(dtype=dtype)],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assembly = result.stdout
-    packed = re.findall(rf"vfn?m(?:add|sub)\d*{suffix}\b|\bfmla\s", assembly)
-    assert len(packed) > 24 * emit.HEIGHT
-    scalar = re.findall(r"vfn?m(?:add|sub)\d*s[sd]\b", assembly)
-    assert len(scalar) < len(packed) / 50
-    called = set(re.findall(r"(?:call\w*|bl)\s+\*?(\S+)|movabsq\s+\$(\w+),", assembly))
-    names = {name for pair in called for name in pair}
-    assert not names & {"exp", "expf", "log", "logf", "fma", "fmaf"}
-
-
 OTHER_TARGETS = {
     "no AVX": {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""},
     "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2"},
@@ -151,19 +129,51 @@ print("swept")
 """
 
 
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """Outcomes of programs. The first that is asked for starts all: each compiles on one core."""
+
+    def run(code, environment):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {}
+        for target, environment in OTHER_TARGETS.items():
+            vector_bytes = 16 if target == "no AVX" else 32
+            code = SWEEP.format(tests=str(Path(__file__).parent), vector_bytes=vector_bytes)
+            running[target] = pool.submit(run, code, environment)
+        for dtype in ("float32", "float64"):
+            # A fresh cache: machine code loaded from Numba's cache cannot be read back.
+            cache = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp(dtype))}
+            running[dtype] = pool.submit(run, ASSEMBLY.format(dtype=dtype), cache)
+        yield lambda name: running[name].result()
+
+
+@pytest.mark.skipif(not emit.HAS_FMA, reason="the target has no fused multiply-add")
+@pytest.mark.parametrize(("dtype", "suffix"), [("float32", "ps"), ("float64", "pd")])
+def test_hot_loops_are_packed_fma_without_calls(dtype, suffix, outcome):
+    result = outcome(dtype)
+    assert result.returncode == 0, result.stderr
+    assembly = result.stdout
+    packed = re.findall(rf"vfn?m(?:add|sub)\d*{suffix}\b|\bfmla\s", assembly)
+    assert len(packed) > 24 * emit.HEIGHT
+    scalar = re.findall(r"vfn?m(?:add|sub)\d*s[sd]\b", assembly)
+    assert len(scalar) < len(packed) / 50
+    called = set(re.findall(r"(?:call\w*|bl)\s+\*?(\S+)|movabsq\s+\$(\w+),", assembly))
+    names = {name for pair in called for name in pair}
+    assert not names & {"exp", "expf", "log", "logf", "fma", "fmaf"}
+
+
 @pytest.mark.skipif("x86_64" not in emit.TRIPLE, reason="the targets tried are x86 ones")
 @pytest.mark.parametrize("target", OTHER_TARGETS)
-def test_other_x86_targets(target):
+def test_other_x86_targets(target, outcome):
     if target == "AVX2" and not {"avx2", "fma"} <= emit.FEATURES:
         pytest.skip("this CPU has no AVX2")
-    code = SWEEP.format(
-        tests=str(Path(__file__).parent), vector_bytes=16 if target == "no AVX" else 32
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **OTHER_TARGETS[target]},
-        capture_output=True,
-        text=True,
-    )
+    result = outcome(target)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "swept"
