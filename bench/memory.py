@@ -232,6 +232,10 @@ def measure(case: Case) -> int:
     return growth(run)
 
 
+def shown(size: float) -> str:
+    return f"{size:.3g}" if size < 100 else f"{size:,.0f}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="cases whose row contains this")
@@ -242,7 +246,7 @@ def main() -> int:
         "",
         "Growth of the peak, results included, in MiB; each case in a fresh process, its kernels "
         f"loaded, on {registry.N_THREADS} cores. W is in the dtype of the arithmetic. Promised is "
-        "max(256, 16 times W), whatever N, where no less is.",
+        "max(256, 16 times W), whatever N, where no less is. Streamed chunks count, two at a time.",
         "",
         "| evaluation | X | shape (N, D, K) | dtype | threads | W | grew by | promised | |",
         "|---" * 9 + "|",
@@ -259,7 +263,7 @@ def main() -> int:
             grown = fresh.submit(measure, case).result()
             missed += grown > case.limit
             weights = case.shape[1] * case.shape[2] * np.dtype(case.dtype).itemsize
-            sizes = " | ".join(f"{size / MIB:.3g}" for size in (weights, grown, case.limit))
+            sizes = " | ".join(shown(size / MIB) for size in (weights, grown, case.limit))
             lines.append(f"{about} {sizes} | {'MISSED' if grown > case.limit else 'ok'} |")
             print(lines[-1], flush=True)
     RESULTS.mkdir(exist_ok=True)
