@@ -67,8 +67,8 @@ from fastsoftmax._dask_shares import Rows, Shares, naming
 from fastsoftmax._dask_shares import largest_label as _largest_label
 from fastsoftmax._dask_sums import Distributed
 from fastsoftmax._options import make_targets
-from fastsoftmax.linear_model._fitting import Tasks
-from fastsoftmax.linear_model._softmax import _attributes, _numbers
+from fastsoftmax.linear_model._fitting import Tasks, label_numbers
+from fastsoftmax.linear_model._softmax import _attributes
 
 Array = npt.NDArray[Any]
 
@@ -269,7 +269,7 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
             len(classes),
             float(self.l2),
             bool(self.fit_intercept),
-            None if n_targets else functools.partial(_numbers, classes=classes),
+            None if n_targets else functools.partial(label_numbers, classes=classes),
             class_weight=self._weights_of_classes(shares, classes),
         )
         self._forget_batches()
@@ -368,7 +368,7 @@ def _count(share: list[Rows], classes: Array) -> Array:
     """Weight of the rows of each class."""
     return sum(
         (
-            np.bincount(_numbers(y, classes), weights=weight, minlength=len(classes))
+            np.bincount(label_numbers(y, classes), weights=weight, minlength=len(classes))
             for _, y, weight in share
         ),
         np.zeros(len(classes)),
