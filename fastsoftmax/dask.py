@@ -251,10 +251,10 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
     """
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None
+        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None, resume: Any = None
     ) -> SoftmaxRegression:
         if not is_dask(X):
-            super()._fit(X, y, sample_weight, progress)
+            super()._fit(X, y, sample_weight, progress, resume)
             return self
         self._check_parameters()
         if self.solver == "adam":
@@ -275,7 +275,7 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         self._forget_batches()
         self.classes_, self.n_features_in_ = classes, spread.n_features
         tasks = Tasks(self, X, y, sample_weight, _attributes)
-        self._minimize(spread, start, tasks, progress)
+        self._minimize(spread, start, tasks, progress, None if resume is None else resume())
         tasks.close()
         return self
 
