@@ -13,12 +13,13 @@ worker loads its share once and keeps it. An evaluation sends W out, one task a 
 gradient in one sweep over its rows, and the sums are added in float64 in a fixed tree: on the
 workers where they are large, so that the client receives one, and here where they are small. So the
 bits follow from the partitions and the number of shares (``n_shares``), not from who computes what
-when. A share that dies with its worker is made again by Dask from the graph that made it, as is W:
+when. A fit first gets a sample of the rows, of about 64 MiB at most, from which the client makes
+its metric (see `fastsoftmax.metrics`). A share that dies with its worker is made again by Dask from the graph that made it, as is W:
 a fit that loses workers ends with the same bits.
 
 **What an evaluation costs**, for N rows on M workers and a network of B bytes a second:
 
-    passes     one over each worker's rows; no row ever leaves its worker
+    passes     one over each worker's rows; no row leaves its worker
     work       N/M · 4KD multiply-adds and additions, or reading N/M · D numbers if that is longer
     messages   M tasks, about M/3 additions where K·D is large, and their round trip
     bytes      down 4KD (8KD in float64) to every worker, each passing it on: log₂M steps in a row;
