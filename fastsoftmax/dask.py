@@ -274,7 +274,8 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
             class_weight=self._weights_of_classes(shares, classes),
         )
         self._forget_batches()
-        self.classes_, self.n_features_in_ = classes, spread.n_features
+        self._set_features(spread.n_features, None)
+        self.classes_ = classes
         tasks = Tasks(self, X, y, sample_weight, _attributes)
         self._minimize(spread, start, tasks, progress, None if resume is None else resume())
         tasks.close()
