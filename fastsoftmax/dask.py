@@ -13,9 +13,9 @@ worker loads its share once and keeps it. An evaluation sends W out, one task a 
 gradient in one sweep over its rows, and the sums are added in float64 in a fixed tree: on the
 workers where they are large, so that the client receives one, and here where they are small. So the
 bits follow from the partitions and the number of shares (``n_shares``), not from who computes what
-when. A fit first gets a sample of the rows, of about 64 MiB at most, from which the client makes
-its metric (see `fastsoftmax.metrics`). A share that dies with its worker is made again by Dask from the graph that made it, as is W:
-a fit that loses workers ends with the same bits.
+when. A share that dies with its worker is made again by Dask from the graph that made it, as is W:
+a fit that loses workers ends with the same bits. A fit begins with a sample of the rows, of about
+64 MiB at most, sent to the client, which makes its metric of it (see `fastsoftmax.metrics`).
 
 **What an evaluation costs**, for N rows on M workers and a network of B bytes a second:
 

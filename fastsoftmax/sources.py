@@ -80,9 +80,9 @@ def open_source(
     Parameters
     ----------
     path : str or Path
-        A .parquet (.pq) file or a directory of them; a .csv file; an svmlight file (.svm, .svmlight,
-        .libsvm); X.npy beside y.npy, or a directory with X.npy and y.npy or with pairs X_*.npy and
-        y_*.npy; a .npz file with X and y.
+        A .parquet or .pq file, or a directory of .parquet files; a .csv file; an svmlight file
+        (.svm, .svmlight, .libsvm); X.npy beside y.npy, or a directory with X.npy and y.npy or with
+        pairs X_*.npy and y_*.npy; a .npz file with X and y.
     target : str, optional
         Column of the labels, in Parquet and CSV files.
     features : list of str, optional
