@@ -1,4 +1,9 @@
-"""The fastest softmax-regression training kernels on a CPU.
+"""Softmax regression on a CPU: loss and gradient in one pass over the data.
+
+Here are the functions of features and of logits, scipy.special's three, and `SoftmaxObjective`;
+estimators are in `fastsoftmax.linear_model`, files larger than memory in `fastsoftmax.sources`,
+rows on many machines in `fastsoftmax.dask`, and all of it in plain NumPy in
+`fastsoftmax.reference`.
 
 Names load on first use: ``import fastsoftmax`` imports neither Numba nor SciPy nor scikit-learn.
 """

@@ -209,7 +209,7 @@ def _show(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float
     table.add_row("training rows", f"{source.n_rows:,}")
     table.add_row("features", f"{source.n_features:,}")
     table.add_row("classes", f"{len(model.classes_):,}")
-    table.add_row("iterations, evaluations", f"{model.n_iter_:,}, {fit.passes:,}")
+    table.add_row("iterations, passes over the data", f"{model.n_iter_:,}, {fit.passes:,}")
     name = f"accuracy on {held_out.n_rows:,} held-out rows"
     table.add_row(name, f"{held_out.accuracy:.4f}")
     table.add_row("log-loss on them", f"{held_out.log_loss:.4f}")
@@ -229,7 +229,7 @@ def _peak_memory() -> int | None:
 
 
 def _compare_with_numpy(model: SoftmaxRegression, source: sources.ChunkSource, passes: int) -> None:
-    """Show what the training's evaluations cost here and in NumPy, both timed the same way."""
+    """Show what as many evaluations as there were passes cost here and in NumPy."""
     X, codes = next(iter(source()))
     rows = int(max(min(len(codes), _REFERENCE_WORK / model.coef_.size), 1))
     arguments = (X[:rows], model.coef_, codes[:rows])
@@ -243,7 +243,7 @@ def _compare_with_numpy(model: SoftmaxRegression, source: sources.ChunkSource, p
     )
     scope = "measured" if rows == source.n_rows else f"measured on {rows:,} rows and scaled up"
     out.print(
-        f"{passes} evaluations of loss and gradient ({scope}): fastsoftmax {ours:.3f} s, "
+        f"{passes} passes at the cost of loss and gradient ({scope}): fastsoftmax {ours:.3f} s, "
         f"NumPy's reference {numpys:.3f} s, {numpys / ours:.1f} times as long"
     )
 

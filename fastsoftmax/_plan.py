@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fastsoftmax._kernels.dense import DEPTH
 from fastsoftmax._kernels.emit import HEIGHT, VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.gather import CHUNK
 from fastsoftmax._kernels.loss import N_STATISTICS
 
 _MIB = 1 << 20
@@ -93,7 +94,7 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     slab = _round_up(sum(split) * n_features + n_classes, line)
     slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _FEWEST_SLOTS, _MIN_SLOTS)
     padded = _round_up(n_logits, lanes)
-    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile
+    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile + CHUNK * 8 // size
     rows = _SPARSE_TILES * tile
     budget = _budget(n_features * n_classes * size)
     return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line), budget)

@@ -47,7 +47,8 @@ def main() -> None:
 
 
 def _application() -> Any:
-    application = typer.Typer(add_completion=False, no_args_is_help=True, help=fastsoftmax.__doc__)
+    summary = "Softmax regression on a CPU, on data of any size."
+    application = typer.Typer(add_completion=False, no_args_is_help=True, help=summary)
     for command in (train, predict, evaluate, info, warmup):
         application.command()(command)
     return application

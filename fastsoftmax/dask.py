@@ -14,11 +14,12 @@ gradient in one sweep over its rows, and the sums are added in float64 in a fixe
 workers where they are large, so that the client receives one, and here where they are small. So the
 bits follow from the partitions and the number of shares (``n_shares``), not from who computes what
 when. A share that dies with its worker is made again by Dask from the graph that made it, as is W:
-a fit that loses workers ends with the same bits.
+a fit that loses workers ends with the same bits. A fit begins with a sample of the rows, of about
+64 MiB at most, sent to the client, which makes its metric of it (see `fastsoftmax.metrics`).
 
 **What an evaluation costs**, for N rows on M workers and a network of B bytes a second:
 
-    passes     one over each worker's rows; no row ever leaves its worker
+    passes     one over each worker's rows; no row leaves its worker
     work       N/M · 4KD multiply-adds and additions, or reading N/M · D numbers if that is longer
     messages   M tasks, about M/3 additions where K·D is large, and their round trip
     bytes      down 4KD (8KD in float64) to every worker, each passing it on: log₂M steps in a row;
@@ -67,8 +68,8 @@ from fastsoftmax._dask_shares import Rows, Shares, naming
 from fastsoftmax._dask_shares import largest_label as _largest_label
 from fastsoftmax._dask_sums import Distributed
 from fastsoftmax._options import make_targets
-from fastsoftmax.linear_model._fitting import Tasks
-from fastsoftmax.linear_model._softmax import _attributes, _numbers
+from fastsoftmax.linear_model._fitting import Tasks, label_numbers
+from fastsoftmax.linear_model._softmax import _attributes
 
 Array = npt.NDArray[Any]
 
@@ -251,10 +252,10 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
     """
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None
+        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None, resume: Any = None
     ) -> SoftmaxRegression:
         if not is_dask(X):
-            super()._fit(X, y, sample_weight, progress)
+            super()._fit(X, y, sample_weight, progress, resume)
             return self
         self._check_parameters()
         if self.solver == "adam":
@@ -269,13 +270,14 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
             len(classes),
             float(self.l2),
             bool(self.fit_intercept),
-            None if n_targets else functools.partial(_numbers, classes=classes),
+            None if n_targets else functools.partial(label_numbers, classes=classes),
             class_weight=self._weights_of_classes(shares, classes),
         )
         self._forget_batches()
-        self.classes_, self.n_features_in_ = classes, spread.n_features
+        self._set_features(spread.n_features, None)
+        self.classes_ = classes
         tasks = Tasks(self, X, y, sample_weight, _attributes)
-        self._minimize(spread, start, tasks, progress)
+        self._minimize(spread, start, tasks, progress, None if resume is None else resume())
         tasks.close()
         return self
 
@@ -368,7 +370,7 @@ def _count(share: list[Rows], classes: Array) -> Array:
     """Weight of the rows of each class."""
     return sum(
         (
-            np.bincount(_numbers(y, classes), weights=weight, minlength=len(classes))
+            np.bincount(label_numbers(y, classes), weights=weight, minlength=len(classes))
             for _, y, weight in share
         ),
         np.zeros(len(classes)),

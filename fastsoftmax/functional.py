@@ -95,7 +95,7 @@ def linear_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_features)
+    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
         Features; any memory layout, never modified, never copied whole. Its dtype decides the
         compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
         in float32; wider integers in float64.

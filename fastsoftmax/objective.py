@@ -34,7 +34,7 @@ class SoftmaxObjective:
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_features)
+    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
         Features, kept by reference and never modified; see
         `fastsoftmax.linear_cross_entropy_value_and_grad` for dtypes and layouts.
     y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)

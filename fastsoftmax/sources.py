@@ -36,6 +36,8 @@ class Chunks(NamedTuple):
         D.
     classes : sequence
         The labels, sorted; a code is an index into them.
+    feature_names : list of str, optional
+        Names of the columns of X.
 
     Examples
     --------
@@ -72,15 +74,15 @@ def open_source(
 ) -> ChunkSource:
     r"""Open a data set for `SoftmaxRegression.fit` or `SoftmaxObjective.from_chunks`.
 
-    The labels are read once here, for ``classes``; of the features only two chunks are in memory at
-    a time (of a .npz file all).
+    The labels are read once here, for ``classes``; of the features two chunks are in memory at a
+    time, and what it takes to decode the next (of a .npz file all).
 
     Parameters
     ----------
     path : str or Path
-        A .parquet file or a directory of them; a .csv file; an svmlight file (.svm, .svmlight,
-        .libsvm); X.npy beside y.npy, or a directory with X.npy and y.npy or with pairs X_*.npy and
-        y_*.npy; a .npz file with X and y.
+        A .parquet or .pq file, or a directory of .parquet files; a .csv file; an svmlight file
+        (.svm, .svmlight, .libsvm); X.npy beside y.npy, or a directory with X.npy and y.npy or with
+        pairs X_*.npy and y_*.npy; a .npz file with X and y.
     target : str, optional
         Column of the labels, in Parquet and CSV files.
     features : list of str, optional

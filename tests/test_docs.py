@@ -11,11 +11,12 @@ import pytest
 import fastsoftmax
 
 MODULES = ["fastsoftmax"] + [
-    f"fastsoftmax.{module.name}"
-    for module in pkgutil.iter_modules(fastsoftmax.__path__)
-    if module.name != "_kernels" and "dask" not in module.name  # see test_dask.py
+    module.name
+    for module in pkgutil.walk_packages(fastsoftmax.__path__, "fastsoftmax.")
+    if "_kernels" not in module.name and "dask" not in module.name  # see test_dask.py
 ]
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 PUBLIC = [
     name for name in fastsoftmax.__all__ if name not in ("linear_model", "reference", "LinearGrad")
@@ -37,9 +38,18 @@ def test_public_names_have_an_example(name):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_readme(example, tmp_path, monkeypatch):
+    if "dask" in example:
+        pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {"__name__": "example"})  # asserts inside
 
 
 def test_readme_has_its_five_examples():
     assert len(EXAMPLES) >= 5
+
+
+def test_contributing_says_where_every_module_is():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.partition("## Where things are")[2].partition("\n## ")[0]
+    modules = {path.name for path in Path(fastsoftmax.__path__[0]).rglob("*.py")}
+    assert set(re.findall(r"\w+\.py", section)) == modules - {"__init__.py"}

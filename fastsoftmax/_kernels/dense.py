@@ -137,7 +137,7 @@ def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
     Returns ``ahead``, moved on by what has been prefetched.
     """
     tile = tile_rows(z)
-    n_features, n_logits = problem.n_features, problem.n_logits
+    n_logits = problem.n_logits
     W, bias = as_pointer(problem.panels, like), as_pointer(problem.bias, like)
     for panel in range((n_logits + HEIGHT - 1) // HEIGHT):
         k = panel_start(panel, n_logits)

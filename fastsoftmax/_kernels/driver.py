@@ -21,7 +21,7 @@ from fastsoftmax._kernels.logits import (
     softmax_rows,
 )
 from fastsoftmax._kernels.modes import LOSS
-from fastsoftmax._kernels.simd import as_int64_pointer, fetch_add, lane_count, pointer
+from fastsoftmax._kernels.simd import advance, as_int64_pointer, fetch_add, lane_count, pointer
 from fastsoftmax._kernels.sparse import SparseProblem, accumulate_sparse_block
 
 # Features whose sums are added up at a time: a multiple of every dense panel, and whole cache lines
@@ -119,12 +119,17 @@ def finish_part(slabs, panel, base, row, classes, features, denominator, twice_l
     panels = (features[1] - features[0] + panel - 1) // panel
     start = base + features[0] * row
     add_slots(slabs, start, start + panels * panel * row)
-    for d in range(features[0], features[1], panel):
-        for k in range(classes[0], classes[1]):
-            start = base + d * row + (k - classes[0]) * panel
+    sums = pointer(slabs)
+    for k in range(classes[0], classes[1]):
+        if panel == 1:  # the loop below would start anew for each element: 9 ms instead of 3
+            for d in range(features[0], features[1]):
+                total = sums[base + d * row + k - classes[0]] / denominator
+                gradient[k, d] = total + twice_l2 * W[k, d]
+            continue
+        for d in range(features[0], features[1], panel):
+            total = advance(sums, base + d * row + (k - classes[0]) * panel)
             for i in range(min(panel, features[1] - d)):
-                total = slabs[0, start + i] / denominator
-                gradient[k, d + i] = total + twice_l2 * W[k, d + i]
+                gradient[k, d + i] = total[i] / denominator + twice_l2 * W[k, d + i]
 
 
 @helper

@@ -6,12 +6,13 @@ the rest of the classes in a vector of 1, 2, 4, ... lanes. No row of either cros
 that it could do without, and nothing is masked: a masked vector that hangs over the end of a line
 is as slow as one that needs both.
 
-Column indices are the caller's memory and may change under our hands, so they are checked where
-they are used: one beyond D is read as column 0, and reported.
+Column indices are the caller's memory and may change under our hands, so `locate` copies and checks
+them before they are used: one beyond D becomes column 0, and is reported.
 """
 
 from __future__ import annotations
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -22,9 +23,8 @@ from fastsoftmax._kernels.simd import lanes_of
 
 # Whole vectors in registers at once; more classes go over the row's nonzeros again.
 PANEL = 4
-# Nonzeros between asking for a row of a matrix and using it: with a vocabulary beyond L2, 140 ms
-# came down to 120; 16 to 500 made no difference.
-AHEAD = 64
+# Nonzeros of a row that are taken together, and how many later those are whose rows are prefetched.
+CHUNK = 64
 
 
 class _Panel:
@@ -69,31 +69,31 @@ class _Panel:
 
 
 def _over_nonzeros(context, builder, sig, args, panel, initial, body):
-    """Emit the loop over a row's nonzeros; return what is carried through it, and the report.
+    """Emit the loop over a row's nonzeros; return what is carried through it.
 
-    ``body(column, value, carried)`` emits a step and returns what it carries on.
+    ``body(column, value, carried)`` emits a step and returns what it carries on. The rows of
+    ``later`` nonzeros are asked for meanwhile, every cache line of them: with the first ones only,
+    float64 of 20 classes and 50,000 features took three times as long.
     """
-    count, n_columns, indices, values = args[2:6]
+    count, columns, later, values = args[2:6]
     before = builder.block
     loop = builder.append_basic_block("nonzeros.loop")
     end = builder.append_basic_block("nonzeros.end")
     zero = emit.intp(0)
     builder.cbranch(builder.icmp_signed(">", count, zero), loop, end)
     builder.position_at_end(loop)
-    j, wrong = builder.phi(zero.type), builder.phi(zero.type)
+    j = builder.phi(zero.type)
     carried = [builder.phi(v.type) for v in initial]
-    column = builder.load(builder.gep(indices, [j]))
-    if column.type.width < 64:
-        column = builder.sext(column, ir.IntType(64))
-    outside = builder.icmp_unsigned(">=", column, n_columns)
-    column = builder.select(outside, zero, column)
+    coming = builder.load(builder.gep(later, [j]))
+    if coming.type.width < 64:
+        coming = builder.sext(coming, ir.IntType(64))
+    for p in panel.of_column(coming):
+        emit.prefetch(builder, builder.ptrtoint(p, ir.IntType(64)), locality=3)
     value = builder.load(builder.gep(values, [j]))
-    value = context.cast(builder, value, sig.args[5].dtype, sig.args[8].dtype)
-    _prefetch(builder, indices, j, args[6], panel)
-    updated = body(column, value, carried)
+    value = context.cast(builder, value, sig.args[5].dtype, sig.args[7].dtype)
+    updated = body(builder.load(builder.gep(columns, [j])), value, carried)
     recurrences = [
         (j, zero, builder.add(j, emit.intp(1))),
-        (wrong, zero, builder.or_(wrong, builder.zext(outside, zero.type))),
         *zip(carried, initial, updated, strict=True),
     ]
     for phi, first, following in recurrences:
@@ -108,28 +108,15 @@ def _over_nonzeros(context, builder, sig, args, panel, initial, body):
         phi.add_incoming(first, before)
         phi.add_incoming(following, last)
         results.append(phi)
-    return results[1:], results[0]
+    return results
 
 
-def _prefetch(builder, indices, j, available, panel) -> None:
-    """Ask for the cache lines that a later nonzero needs, of any row of the data."""
-    later = builder.add(j, emit.intp(AHEAD))
-    within = builder.icmp_signed("<", later, available)
-    column = builder.load(builder.gep(indices, [builder.select(within, later, j)]))
-    if column.type.width < 64:
-        column = builder.sext(column, ir.IntType(64))
-    for p in panel.of_column(column):
-        emit.prefetch(builder, builder.ptrtoint(p, ir.IntType(64)), locality=3)
-
-
-def _switched(builder, args, lanes, emit_case) -> ir.Value:
+def _switched(builder, args, lanes, emit_case) -> None:
     """Branch on (whole vectors, lanes of the rest) to one emitted loop each."""
     width, rest = args[:2]
     key = builder.add(builder.mul(width, emit.intp(lanes)), rest)
     done = builder.append_basic_block("panels.done")
-    nothing = builder.block
     switch = builder.switch(key, done)
-    reports = [(emit.intp(0), nothing)]
     rests = [0, *(1 << i for i in range(lanes.bit_length() - 1))]
     for vectors in range(PANEL + 1):
         for tail in rests:
@@ -138,90 +125,91 @@ def _switched(builder, args, lanes, emit_case) -> ir.Value:
             block = builder.append_basic_block(f"panels.{vectors}.{tail}")
             switch.add_case(emit.intp(vectors * lanes + tail), block)
             builder.position_at_end(block)
-            reports.append((emit_case(vectors, tail), builder.block))
+            emit_case(vectors, tail)
             builder.branch(done)
     builder.position_at_end(done)
-    report = builder.phi(ir.IntType(64))
-    for value, block in reports:
-        report.add_incoming(value, block)
-    return report
 
 
 @intrinsic
-def _gather(
-    typingctx, width, rest, count, n_columns, indices, values, available, matrices, start, total
-):
+def _gather(typingctx, width, rest, count, columns, later, values, matrices, start, total):
     intp = types.intp
-    sig = intp(intp, intp, intp, intp, indices, values, intp, matrices, start, total)
+    sig = types.void(intp, intp, intp, columns, later, values, matrices, start, total)
 
     def codegen(context, builder, signature, args):
         lanes = lanes_of(start.dtype)
 
-        def emit_case(vectors: int, tail: int) -> ir.Value:
-            panel = _Panel(builder, vectors, tail, lanes, args[7])
+        def emit_case(vectors: int, tail: int) -> None:
+            panel = _Panel(builder, vectors, tail, lanes, args[6])
             scalar_type = emit.ir_scalar(start.dtype)
             zeros = [emit.constant(ir.VectorType(scalar_type, n), 0.0) for n in panel.lanes]
 
             def body(column, value, sums):
                 return panel.add_product(value, panel.load(panel.of_column(column)), sums)
 
-            sums, wrong = _over_nonzeros(context, builder, signature, args, panel, zeros, body)
-            first = panel.load(panel.in_order(args[8]))
+            sums = _over_nonzeros(context, builder, signature, args, panel, zeros, body)
+            first = panel.load(panel.in_order(args[7]))
             added = [builder.fadd(a, b) for a, b in zip(first, sums, strict=True)]
-            panel.store(added, panel.in_order(args[9]))
-            return wrong
+            panel.store(added, panel.in_order(args[8]))
 
-        return _switched(builder, args, lanes, emit_case)
+        _switched(builder, args, lanes, emit_case)
+        return context.get_dummy_value()
 
     return sig, codegen
 
 
 @intrinsic
-def _scatter(
-    typingctx, width, rest, count, n_columns, indices, values, available, matrices, addend, squared
-):
+def _scatter(typingctx, width, rest, count, columns, later, values, matrices, addend, squared):
     intp = types.intp
-    sig = intp(intp, intp, intp, intp, indices, values, intp, matrices, addend, types.boolean)
+    sig = types.void(intp, intp, intp, columns, later, values, matrices, addend, types.boolean)
 
     def codegen(context, builder, signature, args):
         lanes = lanes_of(addend.dtype)
 
-        def emit_case(vectors: int, tail: int) -> ir.Value:
-            panel = _Panel(builder, vectors, tail, lanes, args[7])
-            added = panel.load(panel.in_order(args[8]))
+        def emit_case(vectors: int, tail: int) -> None:
+            panel = _Panel(builder, vectors, tail, lanes, args[6])
+            added = panel.load(panel.in_order(args[7]))
 
             def body(column, value, carried):
-                value = builder.select(args[9], builder.fmul(value, value), value)
+                value = builder.select(args[8], builder.fmul(value, value), value)
                 targets = panel.of_column(column)
                 panel.store(panel.add_product(value, added, panel.load(targets)), targets)
                 return []
 
-            return _over_nonzeros(context, builder, signature, args, panel, [], body)[1]
+            _over_nonzeros(context, builder, signature, args, panel, [], body)
 
-        return _switched(builder, args, lanes, emit_case)
+        _switched(builder, args, lanes, emit_case)
+        return context.get_dummy_value()
 
     return sig, codegen
 
 
 @helper
-def gather(width, rest, count, n_columns, indices, values, available, matrices, start, total):
-    """total[:] = start[:] + Σ_j values[j]·row(indices[j]).
-
-    Indices may be read up to ``available``, in order to prefetch. ``matrices`` are (matrix, its
-    row length, second matrix, its row length); a row is ``width`` vectors of the first followed by
-    one of ``rest`` lanes, or none, of the second. Returns whether an index was wrong.
-    """
-    return _gather(
-        width, rest, count, n_columns, indices, values, available, matrices, start, total
-    )
+def locate(indices, count, n_columns, columns):
+    """Copy column indices to int64 ``columns``, 0 for those out of bounds; whether any was."""
+    wrong = 0
+    for j in range(count):
+        column = np.int64(indices[j])
+        outside = np.uint64(column) >= np.uint64(n_columns)
+        columns[j] = 0 if outside else column
+        wrong |= outside
+    return wrong
 
 
 @helper
-def scatter(width, rest, count, n_columns, indices, values, available, matrices, addend, squared):
-    """row(indices[j]) += values[j]·addend[:] for every j, rows as in `gather`.
+def gather(width, rest, count, columns, later, values, matrices, start, total):
+    """total[:] = start[:] + Σ_j values[j]·row(columns[j]).
 
-    With ``squared`` values count by their square. Returns whether an index was wrong.
+    ``matrices`` are (matrix, its row length, second matrix, its row length); a row is ``width``
+    vectors of the first followed by one of ``rest`` lanes, or none, of the second. The rows of
+    as many columns at ``later`` are prefetched.
     """
-    return _scatter(
-        width, rest, count, n_columns, indices, values, available, matrices, addend, squared
-    )
+    _gather(width, rest, count, columns, later, values, matrices, start, total)
+
+
+@helper
+def scatter(width, rest, count, columns, later, values, matrices, addend, squared):
+    """row(columns[j]) += values[j]·addend[:] for every j, rows as in `gather`.
+
+    With ``squared`` values count by their square.
+    """
+    _scatter(width, rest, count, columns, later, values, matrices, addend, squared)

@@ -72,11 +72,14 @@ def as_pointer(typingctx, address, like):
 
 @intrinsic
 def as_int64_pointer(typingctx, address):
-    """Pointer to int64 values from an integer address."""
-    sig = types.CPointer(types.int64)(types.intp)
+    """Pointer to int64 values from an integer address, or from another pointer."""
+    sig = types.CPointer(types.int64)(address)
 
     def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+        target = context.get_value_type(signature.return_type)
+        if isinstance(address, types.CPointer):
+            return builder.bitcast(args[0], target)
+        return builder.inttoptr(args[0], target)
 
     return sig, codegen
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastsoftmax._kernels.dense import DEPTH, add_row_sums, transform_tile, write_input_grad
-from fastsoftmax._kernels.gather import PANEL, gather, scatter
+from fastsoftmax._kernels.dense import add_row_sums, transform_tile, write_input_grad
+from fastsoftmax._kernels.emit import HEIGHT
+from fastsoftmax._kernels.gather import CHUNK, PANEL, gather, locate, scatter
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.loss import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
@@ -75,51 +76,66 @@ def assign_blocks(indptr, block_rows, loads, slots):
 
 
 @helper
-def gather_row(problem, row, z):
+def chunk_of(problem, j, stop, columns):
+    """(count, later indices, values, whether an index was wrong) of up to CHUNK nonzeros from j.
+
+    Their columns go to ``columns``.
+    """
+    count = min(stop - j, CHUNK)
+    indices = advance(as_pointer(problem.indices, problem.index_type), j)
+    wrong = locate(indices, count, problem.n_features, columns)
+    indptr = as_int64_pointer(problem.indptr)
+    within = j + CHUNK + count <= indptr[problem.n_rows]
+    later = advance(indices, CHUNK if within else 0)
+    return count, later, advance(as_pointer(problem.values, problem.source), j), wrong
+
+
+@helper
+def gather_row(problem, row, z, columns):
     """Logits of a row, ``z`` padded to whole vectors; returns whether an index was wrong."""
     lanes, n_features = lane_count(z), problem.n_features
     whole, rest = problem.whole_logits, problem.other_logits
     indptr = as_int64_pointer(problem.indptr)
     bias, matrix = as_pointer(problem.bias, z), as_pointer(problem.W_t, z)
-    second, k, wrong = advance(matrix, n_features * whole), 0, 0
-    while k < whole + rest:
-        width = min(PANEL, (whole - k) // lanes)
-        is_last = k + width * lanes == whole
-        before, total = advance(bias, k), advance(z, k)
-        # An empty row takes one step too, of no nonzeros.
-        for j in range(indptr[row], max(indptr[row + 1], indptr[row] + 1), DEPTH):
-            wrong |= gather(
-                width, rest if is_last else 0, min(indptr[row + 1] - j, DEPTH), n_features,
-                advance(as_pointer(problem.indices, problem.index_type), j),
-                advance(as_pointer(problem.values, problem.source), j),
-                indptr[problem.n_rows] - j,
+    second, wrong, before = advance(matrix, n_features * whole), 0, bias
+    # An empty row takes one step too, of no nonzeros.
+    for j in range(indptr[row], max(indptr[row + 1], indptr[row] + 1), CHUNK):
+        count, later, values, outside = chunk_of(problem, j, indptr[row + 1], columns)
+        wrong |= outside
+        k = 0
+        while k < whole + rest:
+            width = min(PANEL, (whole - k) // lanes)
+            tail = rest if k + width * lanes == whole else 0
+            gather(
+                width, tail, count, columns, later, values,
                 (advance(matrix, k), whole, second, rest),
-                before, total,
+                advance(before, k), advance(z, k),
             )  # fmt: skip
-            before = total
-        k += width * lanes + (rest if is_last else 0)
+            k += width * lanes + tail
+        before = z
     return wrong
 
 
 @helper
-def scatter_row(problem, row, r, gradient):
+def scatter_row(problem, row, r, gradient, columns):
     """Add a row's nonzeros times ``r`` to the gradient; returns whether an index was wrong."""
     lanes, n_features = lane_count(r), problem.n_features
     whole, rest = problem.whole_classes, problem.other_classes
     indptr = as_int64_pointer(problem.indptr)
-    second, k, wrong = advance(gradient, n_features * whole), 0, 0
-    while k < whole + rest:
-        width = min(PANEL, (whole - k) // lanes)
-        is_last = k + width * lanes == whole
-        wrong |= scatter(
-            width, rest if is_last else 0, indptr[row + 1] - indptr[row], n_features,
-            advance(as_pointer(problem.indices, problem.index_type), indptr[row]),
-            advance(as_pointer(problem.values, problem.source), indptr[row]),
-            indptr[problem.n_rows] - indptr[row],
-            (advance(gradient, k), whole, second, rest),
-            advance(r, k), problem.mode == DIAGONAL,
-        )  # fmt: skip
-        k += width * lanes + (rest if is_last else 0)
+    second, wrong = advance(gradient, n_features * whole), 0
+    for j in range(indptr[row], indptr[row + 1], CHUNK):
+        count, later, values, outside = chunk_of(problem, j, indptr[row + 1], columns)
+        wrong |= outside
+        k = 0
+        while k < whole + rest:
+            width = min(PANEL, (whole - k) // lanes)
+            tail = rest if k + width * lanes == whole else 0
+            scatter(
+                width, tail, count, columns, later, values,
+                (advance(gradient, k), whole, second, rest),
+                advance(r, k), problem.mode == DIAGONAL,
+            )  # fmt: skip
+            k += width * lanes + tail
     return wrong
 
 
@@ -143,6 +159,7 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
     by_row = advance(t, n_classes * tile)
     statistics = advance(by_row, padded * tile)
     dx = advance(statistics, N_STATISTICS * tile)
+    columns = as_int64_pointer(advance(dx, 2 * HEIGHT * tile))
     first = block * problem.block_rows
     stop = min(first + problem.block_rows, problem.n_rows)
     sums = problem.n_features * (problem.whole_classes + problem.other_classes)
@@ -150,14 +167,14 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
     for row in range(first, stop, tile):
         rows = min(tile, stop - row)
         for r in range(rows):
-            wrong |= gather_row(problem, row + r, advance(by_row, r * padded))
+            wrong |= gather_row(problem, row + r, advance(by_row, r * padded), columns)
         transpose_tile(by_row, padded, rows, n_logits, z, tile)
         loss += transform_tile(problem, terms, row, rows, z, t, scratch, statistics)
         if problem.mode != LOSS:
             add_row_sums(z, n_classes, advance(g, sums))
             transpose_tile(z, tile, n_classes, rows, by_row, padded)
             for r in range(rows):
-                wrong |= scatter_row(problem, row + r, advance(by_row, r * padded), g)
+                wrong |= scatter_row(problem, row + r, advance(by_row, r * padded), g, columns)
         if problem.input_grad != 0:
             write_input_grad(problem, row, rows, z, scratch, dx)
     if wrong != 0:

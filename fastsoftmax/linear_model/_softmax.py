@@ -46,7 +46,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     Parameters
     ----------
     l2 : float, default 1e-4
-        λ ≥ 0. scikit-learn's ``C`` corresponds to λ = 1/(2·C·Σs).
+        λ ≥ 0. scikit-learn's ``C`` corresponds to λ = 1/(2·C·Σs), for two classes to twice that.
     solver : {"auto", "lbfgs", "newton-cg", "adam"}, default "auto"
         "auto" begins with L-BFGS and changes to Newton's method where convergence is slow, as it is
         where the classes separate. "adam" takes mini-batches: near the optimum in few passes,
