@@ -268,10 +268,10 @@ def counted_threads(part):
 
 def test_kernels_use_the_threads_of_dask(client):
     for worker in client.nthreads():  # of one thread each
-        result = client.submit(counted_threads, 0, workers=worker, pure=False).result()
+        result = client.submit(counted_threads, 0, workers=worker, pure=False).result(60)
         assert result == (1, 1, True)
     with Client(n_workers=1, processes=False, threads_per_worker=2, dashboard_address=":0") as two:
-        n, within, restored = two.submit(counted_threads, 0).result()
+        n, within, restored = two.submit(counted_threads, 0).result(60)
         assert (n, restored) == (2, True)
         assert within == min(2, numba.config.NUMBA_NUM_THREADS)
         together = two.gather(two.map(counted_threads, range(1, 5)))
