@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
+# Chunks are a multiple of this: of whole blocks, for any kernel, so that none spans two chunks.
 _MIN_ROWS = 1024
 _MAX_TABLE = 1 << 16
 
@@ -222,7 +223,7 @@ def as_labels(where: str, labels: Array) -> Array:
 def rows_per_chunk(chunk_rows: int | None, bytes_a_row: int) -> int:
     """Rows of a chunk: as asked for, or as many as fill the usual size."""
     if chunk_rows is None:
-        return max(_CHUNK_BYTES // bytes_a_row, _MIN_ROWS)
+        return max(_CHUNK_BYTES // bytes_a_row // _MIN_ROWS, 1) * _MIN_ROWS
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows: expected at least 1, got {chunk_rows}")
     return int(chunk_rows)
