@@ -188,14 +188,17 @@ class ChunkSource:
         labels, classes = as_labels(where, labels), self.classes
         if labels.dtype.kind == "f" and classes.dtype.kind == "i":
             labels = labels.astype(np.int64)
-        if classes.dtype.kind in "iu" and int(classes[-1]) - int(classes[0]) < _MAX_TABLE:
-            # A table is ten times as fast as a search.
-            table = np.full(int(classes[-1]) - int(classes[0]) + 1, -1)
-            table[classes - classes[0]] = np.arange(len(classes))
+        span = int(classes[-1]) - int(classes[0]) + 1 if classes.dtype.kind in "iu" else _MAX_TABLE
+        if span < _MAX_TABLE:
             within = len(labels) == 0 or (
                 labels.min() >= classes[0] and labels.max() <= classes[-1]
             )
-            codes = table[labels.astype(np.int64) - int(classes[0])] if within else np.array([-1])
+            codes = labels.astype(np.int64) - int(classes[0]) if within else np.array([-1])
+            if within and span > len(classes):
+                # A table is ten times as fast as a search.
+                table = np.full(span, -1)
+                table[classes - classes[0]] = np.arange(len(classes))
+                codes = table[codes]
             known = codes.min(initial=0) >= 0
         else:
             codes = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)

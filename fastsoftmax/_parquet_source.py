@@ -30,7 +30,6 @@ Array = npt.NDArray[Any]
 # whole row groups ahead, 200 MB each.
 _BUFFER_BYTES = 64 << 10
 _BUFFERS_BYTES = 64 << 20  # all of them
-_DECODED_CHUNKS = 3
 # Rows whose labels are read at a time, when they are read alone.
 _LABEL_ROWS = 1 << 18
 
@@ -81,7 +80,7 @@ class ParquetSource(ChunkSource):
         bytes_a_row = len(names) * self._dtype.itemsize
         self._rows = rows_per_chunk(chunk_rows, bytes_a_row)
         # Decoding larger batches is faster, and interleaving smaller chunks.
-        self._decoded_rows = max(self._rows, _DECODED_CHUNKS * rows_per_chunk(None, bytes_a_row))
+        self._decoded_rows = max(self._rows, 2 * rows_per_chunk(None, bytes_a_row))
         self._spans = [
             span for file, footer in footers for span in _spans(file, footer, self._decoded_rows)
         ]
