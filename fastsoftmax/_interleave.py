@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 # Lanes of a vector, at most.
 _LANES = 16
 # Bits are moved, not numbers: floats of their size stand for all.
-_CARRIERS = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
+_CARRIERS: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
 
 class Columns:
