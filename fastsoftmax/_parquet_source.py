@@ -30,6 +30,9 @@ Array = npt.NDArray[Any]
 # whole row groups ahead, 200 MB each.
 _BUFFER_BYTES = 64 << 10
 _BUFFERS_BYTES = 64 << 20  # all of them
+# Batches decoded ahead: at (5M, 50, 10) in float32 on two cores a pass took 0.40 s with 1, 0.37
+# with 2 and 0.35 with 3.
+_AHEAD = 3
 # Rows whose labels are read at a time, when they are read alone.
 _LABEL_ROWS = 1 << 18
 
@@ -108,7 +111,7 @@ class ParquetSource(ChunkSource):
         dtype = self.dtype or self._dtype
         # In turn, as they are taken: a chunk nobody takes must not use up one that is being read.
         blocks = itertools.cycle(np.empty((2, rows + 1, self.n_features), dtype))
-        with contextlib.closing(read_ahead(self._batches(labelled))) as batches:
+        with contextlib.closing(read_ahead(self._batches(labelled), _AHEAD)) as batches:
             for span, first, batch in batches:
                 columns = Columns(self._columns(span, first, batch), dtype)
                 labels = _to_numpy(batch.column(self.n_features)) if labelled else None
