@@ -77,27 +77,29 @@ PASSES = {
 
 
 def one_pass(path: Path, name: str) -> None:
-    """Print the seconds of a warm pass, and the most memory this process held, in MiB."""
+    """Print the seconds of a warm pass, those of all cores, and the most memory held, in MiB."""
     task = PASSES[name](path)
     task()
-    started = time.perf_counter()
+    started, cpu_before = time.perf_counter(), time.process_time()
     task()
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_before
     # Not getrusage: its maximum may be the parent's.
     status = Path("/proc/self/status").read_text()
-    print(seconds, int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024)
+    print(seconds, cpu, int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024)
 
 
 def passes(path: Path, repeats: int) -> list[str]:
     """Time scans and passes in turn; return a table."""
     seconds: dict[str, list[float]] = {name: [] for name in PASSES}
+    cpu: dict[str, list[float]] = {name: [] for name in PASSES}
     memory: dict[str, int] = dict.fromkeys(PASSES, 0)
     for _ in range(repeats):
         for name in PASSES:
             command = [sys.executable, __file__, str(path), "--pass", name]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            taken, peak = done.stdout.split()
+            taken, used, peak = done.stdout.split()
             seconds[name].append(float(taken))
+            cpu[name].append(float(used))
             memory[name] = max(memory[name], int(peak))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     dataset, batches, *_ = medians.values()
@@ -110,11 +112,11 @@ def passes(path: Path, repeats: int) -> list[str]:
         f"page cache warm, {repeats} times in turn, each in a process of its own.",
         "",
         "| pass over the file | seconds (median) | fastest | times `to_batches` "
-        "| times `iter_batches` | peak MiB |",
-        "|---|---|---|---|---|---|",
+        "| times `iter_batches` | seconds of all cores | peak MiB |",
+        "|---|---|---|---|---|---|---|",
         *(
             f"| {name} | {median:.3f} | {min(seconds[name]):.3f} | {median / dataset:.2f} "
-            f"| {median / batches:.2f} | {memory[name]} |"
+            f"| {median / batches:.2f} | {statistics.median(cpu[name]):.3f} | {memory[name]} |"
             for name, median in medians.items()
         ),
     ]

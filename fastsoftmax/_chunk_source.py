@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
+# Chunks are a multiple of this: of whole blocks, for any kernel, so that none spans two chunks.
 _MIN_ROWS = 1024
 _MAX_TABLE = 1 << 16
 
@@ -187,14 +188,17 @@ class ChunkSource:
         labels, classes = as_labels(where, labels), self.classes
         if labels.dtype.kind == "f" and classes.dtype.kind == "i":
             labels = labels.astype(np.int64)
-        if classes.dtype.kind in "iu" and int(classes[-1]) - int(classes[0]) < _MAX_TABLE:
-            # A table is ten times as fast as a search.
-            table = np.full(int(classes[-1]) - int(classes[0]) + 1, -1)
-            table[classes - classes[0]] = np.arange(len(classes))
+        span = int(classes[-1]) - int(classes[0]) + 1 if classes.dtype.kind in "iu" else _MAX_TABLE
+        if span < _MAX_TABLE:
             within = len(labels) == 0 or (
                 labels.min() >= classes[0] and labels.max() <= classes[-1]
             )
-            codes = table[labels.astype(np.int64) - int(classes[0])] if within else np.array([-1])
+            codes = labels.astype(np.int64) - int(classes[0]) if within else np.array([-1])
+            if within and span > len(classes):
+                # A table is ten times as fast as a search.
+                table = np.full(span, -1)
+                table[classes - classes[0]] = np.arange(len(classes))
+                codes = table[codes]
             known = codes.min(initial=0) >= 0
         else:
             codes = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
@@ -222,7 +226,7 @@ def as_labels(where: str, labels: Array) -> Array:
 def rows_per_chunk(chunk_rows: int | None, bytes_a_row: int) -> int:
     """Rows of a chunk: as asked for, or as many as fill the usual size."""
     if chunk_rows is None:
-        return max(_CHUNK_BYTES // bytes_a_row, _MIN_ROWS)
+        return max(_CHUNK_BYTES // bytes_a_row // _MIN_ROWS, 1) * _MIN_ROWS
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows: expected at least 1, got {chunk_rows}")
     return int(chunk_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -209,21 +210,22 @@ class Streamed(Data):
                 raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
 
 
-def read_ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """Give the items on, the next one being made in a thread meanwhile.
+def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
+    """Give the items on, the next ``depth`` of them being made in a thread meanwhile.
 
-    An item's turn ends when the next one is asked for; only then the one after that is begun, so a
-    producer may use two buffers in turn. Closing waits for the item in the making.
+    An item's turn ends when the next one is asked for; only then is one more begun, so with a
+    ``depth`` of 1 a producer may use two buffers in turn. Closing waits for the item in the making.
     """
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="fastsoftmax-read-ahead") as pool:
-        coming: Any = pool.submit(next, items, end)
+        coming: Any = collections.deque(pool.submit(next, items, end) for _ in range(depth))
         try:
-            while (item := coming.result()) is not end:
-                coming = pool.submit(next, items, end)
+            while (item := coming.popleft().result()) is not end:
+                coming.append(pool.submit(next, items, end))
                 yield item
         finally:
-            coming.cancel()
+            for future in coming:
+                future.cancel()
             pool.shutdown()
             close = getattr(items, "close", None)
             if close is not None:

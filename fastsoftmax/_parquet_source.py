@@ -30,6 +30,9 @@ Array = npt.NDArray[Any]
 # whole row groups ahead, 200 MB each.
 _BUFFER_BYTES = 64 << 10
 _BUFFERS_BYTES = 64 << 20  # all of them
+# Batches decoded ahead: at (5M, 50, 10) in float32 on two cores a pass took 0.40 s with 1, 0.37
+# with 2 and 0.35 with 3.
+_AHEAD = 3
 # Rows whose labels are read at a time, when they are read alone.
 _LABEL_ROWS = 1 << 18
 
@@ -107,8 +110,8 @@ class ParquetSource(ChunkSource):
         rows = min(self._rows, max((span.n_rows for span in self._spans), default=0))
         dtype = self.dtype or self._dtype
         # In turn, as they are taken: a chunk nobody takes must not use up one that is being read.
-        blocks = itertools.cycle(np.empty((2, rows, self.n_features), dtype))
-        with contextlib.closing(read_ahead(self._batches(labelled))) as batches:
+        blocks = itertools.cycle(np.empty((2, rows + 1, self.n_features), dtype))
+        with contextlib.closing(read_ahead(self._batches(labelled), _AHEAD)) as batches:
             for span, first, batch in batches:
                 columns = Columns(self._columns(span, first, batch), dtype)
                 labels = _to_numpy(batch.column(self.n_features)) if labelled else None
@@ -145,10 +148,15 @@ def _take(
     columns: Columns, blocks: Iterator[Array], start: int, stop: int, numbers: Array | None
 ) -> Array:
     """Write rows into the next block: those from ``start`` to ``stop``, or some of them."""
-    rows = np.arange(start, stop) if numbers is None else numbers + start
-    block = next(blocks)[: len(rows)]
-    columns.interleave(rows, block)
-    return block
+    block, n_rows = next(blocks), stop - start
+    places = np.arange(n_rows)
+    if numbers is not None:
+        # Leaving rows out while writing costs more than giving them all one place at the end.
+        places = np.full(n_rows, len(block) - 1)
+        n_rows = len(numbers)
+        places[numbers] = np.arange(n_rows)
+    columns.interleave(start, places, block)
+    return block[:n_rows]
 
 
 def _footer(file: Path) -> Any:

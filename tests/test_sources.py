@@ -106,19 +106,18 @@ def test_parquet_types(tmp_path, types, dtype):
     np.testing.assert_array_equal(codes, y)
 
 
-@pytest.mark.parametrize("n_columns", [1, 7, 8, 9, 50])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
-def test_interleaving(n_columns, dtype, monkeypatch):
-    X = np.random.default_rng(0).integers(0, 99, (2500, n_columns)).astype(dtype)
+@pytest.mark.parametrize("n_rows", [1, 16, 2509])
+@pytest.mark.parametrize("n_columns", [1, 7, 16, 17, 50])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.uint8])
+def test_interleaving(n_rows, n_columns, dtype, monkeypatch):
+    X = np.random.default_rng(0).integers(0, 99, (n_rows + 3, n_columns)).astype(dtype)
+    places = np.random.default_rng(1).permutation(n_rows)
     for disabled in (False, True):
         monkeypatch.setattr("fastsoftmax._interleave.jit_disabled", lambda d=disabled: d)
-        out = np.zeros_like(X)
-        columns = Columns([X[:, i] for i in range(n_columns)], X.dtype)
-        columns.interleave(np.arange(len(X)), out)
-        np.testing.assert_array_equal(out, X)
-        some = np.flatnonzero(np.arange(len(X)) % 3)
-        columns.interleave(some, out[: len(some)])
-        np.testing.assert_array_equal(out[: len(some)], X[some])
+        out = np.full_like(X, 100)
+        Columns(list(X.T), X.dtype).interleave(3, places, out)
+        np.testing.assert_array_equal(out[places], X[3:])
+        np.testing.assert_array_equal(out[n_rows:], 100)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
