@@ -257,16 +257,15 @@ def test_equal_partitions_are_shared_out_evenly():
     assert _dask_shares.cut([30, 10, 10, 10, 30, 30], 4) == [0, 1, 4, 5, 6]
 
 
-def counted_threads(part):
-    """Numba's thread count within a task and after it, with a pause for others to come in."""
-    before = numba.get_num_threads()
-    with _dask_shares.dask_threads() as n:
-        within = numba.get_num_threads()
-        time.sleep(0.2)
-    return n, within, numba.get_num_threads() == before
-
-
 def test_kernels_use_the_threads_of_dask(client):
+    def counted_threads(_):  # in here it travels by value: workers need not find this module
+        """Numba's thread count within a task and after it, with a pause for others to come in."""
+        before = numba.get_num_threads()
+        with _dask_shares.dask_threads() as n:
+            within = numba.get_num_threads()
+            time.sleep(0.2)
+        return n, within, numba.get_num_threads() == before
+
     for worker in client.nthreads():  # of one thread each
         result = client.submit(counted_threads, 0, workers=worker, pure=False).result(60)
         assert result == (1, 1, True)

@@ -137,7 +137,7 @@ def test_a_forked_child_computes():
 
 def test_python_threads_run_while_a_kernel_works():
     # nogil: with the lock held, the counting thread would not move during an evaluation.
-    X, W, y, _, _ = make_problem(60_000, 60, 300, np.float32)
+    X, W, y, _, _ = make_problem(300_000, 60, 300, np.float32)
     fastsoftmax.linear_cross_entropy(X[:100], W, y[:100])
     counted, done = [], threading.Event()
 
