@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._data import stack
+
 Array = npt.NDArray[Any]
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
@@ -116,13 +118,8 @@ class ChunkSource:
 
     def load(self) -> tuple[Any, Array]:
         """Read all rows into memory: X, dense in C order or CSR, and the labels."""
-        chunks = [(X.copy(), codes) for X, codes in self()]
-        codes = np.concatenate([codes for _, codes in chunks])
-        if hasattr(chunks[0][0], "tocsr"):
-            from scipy.sparse import vstack
-
-            return vstack([X for X, _ in chunks], format="csr"), self.classes[codes]
-        return np.concatenate([X for X, _ in chunks]), self.classes[codes]
+        matrices, codes = zip(*((X.copy(), codes) for X, codes in self()), strict=True)
+        return stack(matrices), self.classes[np.concatenate(codes)]
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ChunkSource, ChunkSource]:
         """Return sources of disjoint random rows, the second of about ``fraction`` of them.

@@ -18,7 +18,7 @@ from distributed import Client, get_client, get_worker
 
 from fastsoftmax import _validate
 from fastsoftmax._backend import jit_disabled
-from fastsoftmax._csr import CSR, is_sparse
+from fastsoftmax._csr import CSR
 from fastsoftmax._data import Data, Piece, Pieces, reblock
 from fastsoftmax._options import RowSum, make_targets
 
@@ -68,28 +68,6 @@ class Share(Data):
         """See `Data.pieces`."""
         for X, targets in reblock(self.parts, block_rows):
             yield Piece(X, targets.curvatures(len(X)) if curvatures else targets)
-
-    def rows(self, chosen: Array) -> tuple[Any, Array]:
-        """Copy some rows, in ascending order, and their weights s·T."""
-        matrices: list[Any] = []
-        weights = []
-        first = 0
-        for X, targets in self.parts:
-            a, b = np.searchsorted(chosen, (first, first + len(X)))
-            rows = chosen[a:b] - first
-            matrices.append(X.matrix()[rows] if isinstance(X, CSR) else X[rows])
-            weights.append(targets.curvatures(len(X)).scales(len(X))[rows])
-            first += len(X)
-        return stack(matrices), np.concatenate(weights)
-
-
-def stack(matrices: Sequence[Any]) -> Any:
-    """Put arrays, or SciPy's CSR matrices, on top of each other."""
-    if is_sparse(matrices[0]):
-        from scipy.sparse import vstack
-
-        return vstack(matrices, format="csr")
-    return np.concatenate(matrices)
 
 
 def _n_bytes(part: Piece) -> int:

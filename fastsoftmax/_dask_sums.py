@@ -11,10 +11,9 @@ import numpy.typing as npt
 from dask import delayed
 
 from fastsoftmax._backend import LOSS
-from fastsoftmax._dask_shares import Share, Shares, dask_threads, stack
-from fastsoftmax._data import Data
+from fastsoftmax._dask_shares import Share, Shares, dask_threads
+from fastsoftmax._data import Data, evenly, stack
 from fastsoftmax._options import checked_total
-from fastsoftmax.objective import sum_rows
 
 Array = npt.NDArray[Any]
 Item = TypeVar("Item")
@@ -55,12 +54,12 @@ class Total:
 
 
 def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
-    """Sum over a share, on its worker; W, b, center and options of `sum_rows` make the point."""
+    """Sum over a share, on its worker; W, b, center and options of `Data.sum` make the point."""
     W, b, center, how = point
     # What came over the network may be read-only, and Numba would compile anew for it.
     W = np.require(W, None, ["C", "A", "W"])
     with dask_threads():
-        sums = sum_rows(share, W, b, center, **how)
+        sums = share.sum(W, b, center, **how)
         if how.get("mode") == LOSS:
             return Sums(sums.loss(1.0, 0.0), None, None)
         return Sums(*sums.finish(1.0, 0.0))
@@ -97,8 +96,8 @@ class Distributed(Data):
         self.total = checked_total(sum(shares.map(_total)))
         self._last: Any = None
 
-    def sum(self, W: Array, b: Array | None, center: Array | None, **how: Any) -> Total:
-        """Sum over all rows; see `sum_rows`."""
+    def sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Total:
+        """See `Data.sum`."""
         large = W.nbytes > _LARGE
         point: Any = (W, b, center, how)
         if large:
@@ -115,8 +114,7 @@ class Distributed(Data):
 
     def sample(self, n_rows: int) -> tuple[Any, Array]:
         """See `Data.sample`."""
-        n_rows = min(n_rows, self.n_rows)
-        chosen = np.arange(n_rows) * self.n_rows // n_rows
+        chosen = evenly(n_rows, self.n_rows)
         ends = np.cumsum(self.shares.n_rows)
         parts = [
             part - first

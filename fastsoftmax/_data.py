@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._csr import CSR
+from fastsoftmax._backend import DIAGONAL, GRADIENT, PRODUCT, accumulator, block_rows
+from fastsoftmax._csr import CSR, is_sparse
 from fastsoftmax._options import RowSum, Targets, checked_total
 
 Array = npt.NDArray[Any]
@@ -63,9 +64,35 @@ class Data:
         """
         raise NotImplementedError
 
+    def sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
+        """Sum over all rows, ``center`` subtracted from them; see `accumulator`."""
+        mode = how.get("mode", GRADIENT)
+        sums = accumulator(W, b, center, sparse=self.is_sparse, **how)
+        pieces = self.pieces(block_rows(sums), curvatures=mode >= PRODUCT)
+        with contextlib.closing(pieces):
+            for X, targets in pieces:
+                if mode == DIAGONAL and isinstance(X, CSR):
+                    X = X.canonical()  # entries that add up must do so before they are squared
+                sums.add(X, targets)
+        return sums
+
     def take(self, rows: Array) -> InMemory:
         """Copy some rows."""
         raise NotImplementedError
+
+    def rows(self, chosen: Array) -> tuple[Any, Array]:
+        """Copy some rows, in ascending order, and their weights s·T, in one pass over all."""
+        matrices: list[Any] = []
+        weights: list[Array] = []
+        first = 0
+        with contextlib.closing(self.pieces(1, curvatures=True)) as pieces:
+            for X, targets in pieces:
+                a, b = np.searchsorted(chosen, (first, first + len(X)))
+                rows = chosen[a:b] - first
+                matrices.append(X.matrix()[rows] if isinstance(X, CSR) else X[rows])
+                weights.append(targets.scales(len(X))[rows])
+                first += len(X)
+        return stack(matrices), np.concatenate(weights)
 
     def sample(self, n_rows: int) -> tuple[Any, Array | None]:
         """Evenly spaced rows, the same whatever pieces they come in, and their weights s·T.
@@ -140,23 +167,7 @@ class Streamed(Data):
 
     def sample(self, n_rows: int) -> tuple[Any, Array | None]:
         """See `Data.sample`."""
-        n_rows = min(n_rows, self.n_rows)
-        chosen = np.arange(n_rows) * self.n_rows // n_rows
-        parts: list[Any] = []
-        weights: list[Array] = []
-        first = 0
-        with contextlib.closing(self.pieces(1, curvatures=True)) as pieces:
-            for X, targets in pieces:
-                a, b = np.searchsorted(chosen, (first, first + len(X)))
-                rows = chosen[a:b] - first
-                parts.append(X.matrix()[rows] if isinstance(X, CSR) else X[rows])
-                weights.append(targets.scales(len(X))[rows])
-                first += len(X)
-        if self.is_sparse:
-            from scipy.sparse import vstack
-
-            return vstack(parts, format="csr"), np.concatenate(weights)
-        return np.concatenate(parts), np.concatenate(weights)
+        return self.rows(evenly(n_rows, self.n_rows))
 
     def _chunks(self, expected_rows: int | None) -> Iterator[Piece]:
         """One pass: checked chunks, of ``expected_rows`` rows altogether."""
@@ -208,6 +219,21 @@ class Streamed(Data):
         for name, expected, got in zip(names, self._kind, kind, strict=True):
             if got != expected:
                 raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
+
+
+def evenly(n: int, n_rows: int) -> Array:
+    """Up to ``n`` row numbers, spread evenly over all."""
+    n = min(n, n_rows)
+    return np.arange(n) * n_rows // n
+
+
+def stack(matrices: Sequence[Any]) -> Any:
+    """Put arrays, or SciPy's CSR matrices, on top of each other."""
+    if is_sparse(matrices[0]):
+        from scipy.sparse import vstack
+
+        return vstack(matrices, format="csr")
+    return np.concatenate(matrices)
 
 
 def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:

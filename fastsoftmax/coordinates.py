@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import special
+from fastsoftmax._data import evenly
 from fastsoftmax.objective import SoftmaxObjective, flatten
 from fastsoftmax.solvers import blocks, small_product
 
@@ -116,8 +117,7 @@ class Pool:
 
     def evenly(self, n_rows: int) -> Array:
         """Row numbers spread evenly."""
-        n_rows = min(n_rows, self.n_rows)
-        return np.arange(n_rows) * self.n_rows // n_rows
+        return evenly(n_rows, self.n_rows)
 
     def weights(self, rows: Array) -> Array:
         """s·T of some rows."""

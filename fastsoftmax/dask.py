@@ -223,10 +223,6 @@ class SoftmaxObjective(objective.SoftmaxObjective):
         data = Distributed(shares.prepared(encode, **options))
         self._prepare(data, n_classes, l2, fit_intercept)
 
-    def _sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
-        data: Any = self._data
-        return data.sum(W, b, center, **how)
-
 
 class SoftmaxRegression(linear_model.SoftmaxRegression):
     """`fastsoftmax.linear_model.SoftmaxRegression` that takes rows on Dask's workers as well.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._backend import DIAGONAL, GRADIENT, LOSS, PRODUCT, accumulator, block_rows
-from fastsoftmax._csr import CSR
+from fastsoftmax._backend import DIAGONAL, LOSS, PRODUCT
 from fastsoftmax._data import Data, InMemory, Source, Streamed
 from fastsoftmax._options import make_targets
 
@@ -295,7 +293,7 @@ class SoftmaxObjective:
         return W, _validate.as_bias(b, self.n_classes, self.dtype)
 
     def _sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
-        return sum_rows(self._data, W, b, center, **how)
+        return self._data.sum(W, b, center, **how)
 
     def _finish(self, sums: Any, l2: float = 0.0) -> tuple[float, Array, Array | None]:
         loss, weight, bias = sums.finish(self._data.total, l2)
@@ -306,19 +304,6 @@ class SoftmaxObjective:
     ) -> tuple[float, Array, Array | None]:
         """J, ∇_W and ∇_b in the compute dtype, with ``center`` subtracted from the rows of X."""
         return self._finish(self._sum(*self._as_computed(W, b), center), self.l2)
-
-
-def sum_rows(data: Data, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
-    """Sum over all rows of the data, ``center`` subtracted from them; see `accumulator`."""
-    mode = how.get("mode", GRADIENT)
-    sums = accumulator(W, b, center, sparse=data.is_sparse, **how)
-    pieces = data.pieces(block_rows(sums), curvatures=mode >= PRODUCT)
-    with contextlib.closing(pieces):
-        for X, targets in pieces:
-            if mode == DIAGONAL and isinstance(X, CSR):
-                X = X.canonical()  # entries that add up must do so before they are squared
-            sums.add(X, targets)
-    return sums
 
 
 def _count_classes(y: npt.ArrayLike, n_rows: int) -> int:

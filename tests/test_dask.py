@@ -27,7 +27,6 @@ from distributed import Client, wait  # noqa: E402
 import fastsoftmax.dask  # noqa: E402
 from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
 from fastsoftmax.dask import SoftmaxObjective  # noqa: E402
-from fastsoftmax.objective import sum_rows  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +233,7 @@ def test_small_partitions_are_joined_with_the_same_bits(problem, sparse_rows, mo
         rows = _dask_shares.load(chunks, 0, True)
         share = _dask_shares.prepare(rows, 0, None, {"n_classes": 4})
         pieces.append(len(share.parts))
-        loss, gradient, _ = sum_rows(share, W, bias).finish(1.0, 0.0)
+        loss, gradient, _ = share.sum(W, bias).finish(1.0, 0.0)
         results.add((loss, gradient.tobytes(), share.total))
     assert len(results) == 1
     assert pieces[0] >= 5
