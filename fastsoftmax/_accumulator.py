@@ -67,7 +67,8 @@ class Accumulator:
             run = driver.run_parallel if workers > 1 else driver.run_serial
             scratch = aligned(workers, self.plan.scratch_size, dtype)
             started = time.perf_counter()
-            run(problem, terms, self.slabs, self.losses, scratch, np.zeros(1, np.int64))
+            shared = np.array([0, workers])
+            run(problem, terms, self.slabs, self.losses, scratch, shared)
             seconds = time.perf_counter() - started
         _pace.learn(kind, work, parallel=workers > 1, seconds_per_row=seconds / n_rows)
         self.blocks += -(-n_rows // self.plan.block_rows)

@@ -62,7 +62,7 @@ def info() -> None:
 
     fastsoftmax.warmup((np.float32,))
     notable = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "neon", "sve")
-    cache = getattr(driver.run_parallel, "_cache", None)
+    cache = getattr(driver.run_serial, "_cache", None)
     table = Table("what", "value", title=f"fastsoftmax {fastsoftmax.__version__}")
     table.add_row("CPU", emit.CPU_NAME)
     table.add_row("features", " ".join(name for name in notable if name in emit.FEATURES))

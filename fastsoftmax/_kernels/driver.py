@@ -13,7 +13,7 @@ from numba.extending import overload
 
 from fastsoftmax._kernels.columns import run_task
 from fastsoftmax._kernels.dense import accumulate_dense_block
-from fastsoftmax._kernels.jit import OPTIONS, helper, kernel
+from fastsoftmax._kernels.jit import OPTIONS, call_native, helper, inlined, kernel, native_address
 from fastsoftmax._kernels.logits import (
     TRANSPOSED_VECTORS,
     Rows,
@@ -64,7 +64,7 @@ def next_sparse_block(problem, slot, n_slots, after):
     return block
 
 
-@helper
+@inlined
 def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
     """Add this data's blocks of a slot to the slot's own slab, in order.
 
@@ -80,31 +80,36 @@ def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
             losses[slot] = 0
         following = next_block(problem, slot, n_slots, block)
         ahead = following
-        if following * problem.block_rows >= problem.n_rows:
+        if following * problem.block_rows >= problem.n_rows and next_slot < n_slots:
             ahead = next_block(problem, next_slot, n_slots, -1)
         losses[slot] += accumulate_block(problem, terms, block, ahead, slabs[slot], scratch)
         block = following
 
 
-@helper
-def draw_slots(problem, terms, slabs, losses, scratch, n_workers, counter):
-    slot = fetch_add(pointer(counter), 1)
+@kernel
+def draw_slots(problem, terms, slabs, losses, scratch, shared):
+    """Draw slots and run them; ``shared`` holds the next one, and how many workers draw."""
+    slot = fetch_add(pointer(shared), 1)
     while slot < len(slabs):
         # Most likely; drawn ahead, a slot would wait while another worker is idle.
-        next_slot = slot + n_workers
-        run_slot(problem, terms, slot, next_slot, slabs, losses, scratch)
-        slot = fetch_add(pointer(counter), 1)
+        next_slot = slot + shared[1]
+        run_slot(problem, terms, slot, next_slot, slabs, losses, scratch[0])
+        slot = fetch_add(pointer(shared), 1)
 
 
 @kernel(parallel=True)
-def run_parallel(problem, terms, slabs, losses, scratch, counter):
+def run_workers(address, problem, terms, slabs, losses, scratch, shared):
     for worker in prange(len(scratch)):
-        draw_slots(problem, terms, slabs, losses, scratch[worker], len(scratch), counter)
+        row = scratch[worker : worker + 1]
+        call_native(address, (problem, terms, slabs, losses, row, shared))
 
 
-@kernel
-def run_serial(problem, terms, slabs, losses, scratch, counter):
-    draw_slots(problem, terms, slabs, losses, scratch[0], 1, counter)
+run_serial = draw_slots
+
+
+def run_parallel(*arguments):
+    """`draw_slots` on as many threads as scratch has rows."""
+    run_workers(native_address(draw_slots, arguments), *arguments)
 
 
 @helper
