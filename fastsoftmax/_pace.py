@@ -19,7 +19,7 @@ from collections.abc import Hashable
 MAX_WORK = 150_000_000
 _LONGEST_PAUSE = 64
 # The first evaluation of a kind, serial or parallel, loads or compiles the kernel.
-_TRIALS = 2
+TRIALS = 2
 
 
 @dataclasses.dataclass
@@ -41,7 +41,7 @@ def prefers_serial(problem: Hashable, work: int) -> bool:
     if work > MAX_WORK:
         return False
     record = _records.setdefault(problem, _Record())
-    if record.trials < _TRIALS:
+    if record.trials < TRIALS:
         return True
     if record.left > 0:
         record.left -= 1

@@ -196,9 +196,13 @@ def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:
     >>> import fastsoftmax
     >>> fastsoftmax.warmup()
     """
+    from fastsoftmax import _pace
+
     for dtype in dtypes:
-        # The smallest problem takes the serial kernels, the other one the parallel ones.
+        # The smallest problem takes the serial kernels, the other one the parallel ones: once it
+        # has been tried on one core.
         for n_rows, n_features, n_classes in ((1, 1, 2), (2048, 64, 64)):
             X = np.zeros((n_rows, n_features), dtype)
             W = np.zeros((n_classes, n_features), dtype)
-            linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
+            for _ in range(_pace.TRIALS + 1):
+                linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))

@@ -71,9 +71,16 @@ class Problem(NamedTuple):
 
 
 @helper
-def panel_start(panel, n):
-    """First of the rows of a panel, where ``n`` rows are shared out evenly among the fewest."""
-    return panel * n // ((n + HEIGHT - 1) // HEIGHT)
+def panel_count(n):
+    """Panels of at most HEIGHT rows that ``n`` rows need."""
+    return (n + HEIGHT - 1) // HEIGHT
+
+
+@helper
+def panel_rows(panel, n):
+    """(first row, number of rows) of a panel, where ``n`` rows are shared out evenly."""
+    first, stop = panel * n // panel_count(n), (panel + 1) * n // panel_count(n)
+    return first, stop - first
 
 
 @kernel
@@ -86,9 +93,10 @@ def pack_panels(rows, packed):
     n, n_features = rows.shape
     filled = 0
     for start in range(0, n_features, DEPTH):
-        for panel in range((n + HEIGHT - 1) // HEIGHT):
+        for panel in range(panel_count(n)):
+            first, height = panel_rows(panel, n)
             for d in range(start, min(start + DEPTH, n_features)):
-                for k in range(panel_start(panel, n), panel_start(panel + 1, n)):
+                for k in range(first, first + height):
                     packed[filled] = rows[k, d]
                     filled += 1
 
@@ -139,9 +147,8 @@ def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
     tile = tile_rows(z)
     n_logits = problem.n_logits
     W, bias = as_pointer(problem.panels, like), as_pointer(problem.bias, like)
-    for panel in range((n_logits + HEIGHT - 1) // HEIGHT):
-        k = panel_start(panel, n_logits)
-        height = panel_start(panel + 1, n_logits) - k
+    for panel in range(panel_count(n_logits)):
+        k, height = panel_rows(panel, n_logits)
         logits = advance(z, k * tile)
         before, before_row = (advance(bias, k), 0) if start == 0 else (logits, tile)
         contract(
@@ -172,9 +179,8 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end, st
         # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
         for first in range(0, rows, tile):
             x_tile = advance(x, q // WIDTH * x_panel + first * x_row)
-            for panel in range((n_classes + HEIGHT - 1) // HEIGHT):
-                k = panel_start(panel, n_classes)
-                height = panel_start(panel + 1, n_classes) - k
+            for panel in range(panel_count(n_classes)):
+                k, height = panel_rows(panel, n_classes)
                 g = advance(gradient, (q * lanes * n_classes) + k * tile)
                 pace = step_bytes if ahead < end else 0
                 contract(

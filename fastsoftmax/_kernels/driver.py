@@ -135,7 +135,7 @@ def finish_part(slabs, panel, base, row, classes, features, denominator, twice_l
     add_slots(slabs, start, start + panels * panel * row)
     sums = pointer(slabs)
     for k in range(classes[0], classes[1]):
-        if panel == 1:  # the loop below would start anew for each element: 9 ms instead of 3
+        if panel == 1:  # the loop below, begun anew for each element, took half as long again
             for d in range(features[0], features[1]):
                 total = sums[base + d * row + k - classes[0]] / denominator
                 gradient[k, d] = total + twice_l2 * W[k, d]

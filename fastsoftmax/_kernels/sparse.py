@@ -91,6 +91,13 @@ def chunk_of(problem, j, stop, columns):
 
 
 @helper
+def vectors_at(k, whole, rest, lanes):
+    """(whole vectors, lanes of the rest) that are taken together from class k on; see `gather`."""
+    width = min(PANEL, (whole - k) // lanes)
+    return width, rest if k + width * lanes == whole else 0
+
+
+@helper
 def gather_row(problem, row, z, columns):
     """Logits of a row, ``z`` padded to whole vectors; returns whether an index was wrong."""
     lanes, n_features = lane_count(z), problem.n_features
@@ -104,8 +111,7 @@ def gather_row(problem, row, z, columns):
         wrong |= outside
         k = 0
         while k < whole + rest:
-            width = min(PANEL, (whole - k) // lanes)
-            tail = rest if k + width * lanes == whole else 0
+            width, tail = vectors_at(k, whole, rest, lanes)
             gather(
                 width, tail, count, columns, later, values,
                 (advance(matrix, k), whole, second, rest),
@@ -128,8 +134,7 @@ def scatter_row(problem, row, r, gradient, columns):
         wrong |= outside
         k = 0
         while k < whole + rest:
-            width = min(PANEL, (whole - k) // lanes)
-            tail = rest if k + width * lanes == whole else 0
+            width, tail = vectors_at(k, whole, rest, lanes)
             scatter(
                 width, tail, count, columns, later, values,
                 (advance(gradient, k), whole, second, rest),
