@@ -68,8 +68,7 @@ from fastsoftmax._dask_shares import Rows, Shares, naming
 from fastsoftmax._dask_shares import largest_label as _largest_label
 from fastsoftmax._dask_sums import Distributed
 from fastsoftmax._options import make_targets
-from fastsoftmax.linear_model._fitting import Tasks, label_numbers
-from fastsoftmax.linear_model._softmax import _attributes
+from fastsoftmax.linear_model._fitting import label_numbers
 
 Array = npt.NDArray[Any]
 
@@ -247,19 +246,14 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
     >>> client.close()
     """
 
-    def _fit(
-        self, X: Any, y: Any, sample_weight: Any = None, progress: Any = None, resume: Any = None
-    ) -> SoftmaxRegression:
+    def _objective(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any, Array]:
         if not is_dask(X):
-            super()._fit(X, y, sample_weight, progress, resume)
-            return self
-        self._check_parameters()
+            return super()._objective(X, y, sample_weight)
         if self.solver == "adam":
             raise ValueError('solver: expected another than "adam" for rows on Dask\'s workers')
         shares = Shares(*partitions(X, y, sample_weight), finite=True)
         n_targets = shares.kind.n_targets
         classes = _classes(shares) if n_targets is None else np.arange(n_targets)
-        start = self._start(classes, shares.kind.n_features)
         spread = SoftmaxObjective.__new__(SoftmaxObjective)
         spread._spread(
             shares,
@@ -269,13 +263,8 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
             None if n_targets else functools.partial(label_numbers, classes=classes),
             class_weight=self._weights_of_classes(shares, classes),
         )
-        self._forget_batches()
         self._set_features(spread.n_features, None)
-        self.classes_ = classes
-        tasks = Tasks(self, X, y, sample_weight, _attributes)
-        self._minimize(spread, start, tasks, progress, None if resume is None else resume())
-        tasks.close()
-        return self
+        return X, y, spread, classes
 
     def _weights_of_classes(self, shares: Shares, classes: Array) -> Array | None:
         if self.class_weight is None or shares.kind.n_targets:

@@ -115,8 +115,8 @@ def test_not_every_iteration_is_written(tmp_path):
 
 # -------------------------------------------------------------------------- the command line
 
-TRAIN = ["train", "X.npy", "--stream", "--dtype", "float64", "--l2", "1e-7", "--tol", "1e-6",
-         "--max-iter", "30"]  # fmt: skip
+TRAIN = ["train", "X.npy", "--stream", "--dtype", "float64", "--l2", "1e-7", "--tol", "1e-9",
+         "--max-iter", "150"]  # fmt: skip
 
 
 @pytest.fixture

@@ -21,23 +21,12 @@ pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"
 import dask.array as da  # noqa: E402
 import numba  # noqa: E402
 from dask import delayed  # noqa: E402
-from dask_cluster import frames, start  # noqa: E402
+from dask_cluster import frames  # noqa: E402
 from distributed import Client, wait  # noqa: E402
 
 import fastsoftmax.dask  # noqa: E402
 from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
 from fastsoftmax.dask import SoftmaxObjective  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def client():
-    with start() as cluster, Client(cluster) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return make_problem(5000, 30, 4, np.float64)
 
 
 def spread(cuts, *arrays):

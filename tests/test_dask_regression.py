@@ -5,7 +5,6 @@ import signal
 
 import numpy as np
 import pytest
-from problems import make_problem
 from scipy import sparse
 
 from fastsoftmax import linear_model
@@ -21,17 +20,6 @@ from fastsoftmax.dask import SoftmaxRegression  # noqa: E402
 
 TEXT = np.array(["ash", "beech", "fir", "oak"])
 X, y = np.ones((40, 3)), np.arange(40) % 2
-
-
-@pytest.fixture(scope="module")
-def client():
-    with start() as cluster, Client(cluster) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return make_problem(5000, 30, 4, np.float64)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"ash": 2.0, "fir": 0.5}])

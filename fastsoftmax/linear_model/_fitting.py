@@ -35,6 +35,7 @@ __all__ = [
     "check_weights",
     "end_of_fit",
     "label_numbers",
+    "print_line",
     "with_callbacks",
 ]
 
@@ -105,6 +106,12 @@ def end_of_fit(last: training.Iterate, tol: float, at_limit: str | None = None) 
         ConvergenceWarning,
         stacklevel=6,
     )
+
+
+def print_line(iteration: int, loss: float, norm: float | None) -> None:
+    """Print what ``verbose`` asks for."""
+    rest = "" if norm is None else f", max|gradient| {norm:.2e}"
+    print(f"iteration {iteration}: loss {loss:.8f}{rest}")
 
 
 class Tasks:

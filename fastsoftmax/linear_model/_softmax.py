@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastsoftmax import _validate, adam, reference, training
-from fastsoftmax._options import make_targets
+from fastsoftmax import _validate, reference, training
 from fastsoftmax.linear_model._fitting import (
     FEATURES,
     CallbackSupportMixin,
@@ -24,8 +19,10 @@ from fastsoftmax.linear_model._fitting import (
     check_weights,
     end_of_fit,
     label_numbers,
+    print_line,
     with_callbacks,
 )
+from fastsoftmax.linear_model._mini_batches import MiniBatches
 from fastsoftmax.linear_model._streaming import objective_of
 from fastsoftmax.objective import SoftmaxObjective
 from fastsoftmax.solvers import State
@@ -34,7 +31,7 @@ Array = npt.NDArray[Any]
 Solver = Literal["auto", "lbfgs", "newton-cg", "adam"]
 
 
-class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     r"""Multinomial logistic regression on the fused kernel.
 
     Minimises :math:`J(W, b) = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i})
@@ -183,23 +180,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
     ) -> SoftmaxRegression:
         """Fit; ``resume``, called when the rows have been seen, may give a state to go on from."""
         self._check_parameters()
-        options: dict[str, Any] = {"l2": float(self.l2), "fit_intercept": bool(self.fit_intercept)}
-        if callable(X):
-            if self.solver == "adam":
-                raise ValueError('solver: "adam" takes arrays, or chunks one by one in partial_fit')
-            objective, classes = objective_of(X, y, sample_weight, self.class_weight, **options)
-            self._set_features(X.n_features, getattr(X, "feature_names", None))
-        else:
-            X, y, classes, labels = self._check_data(X, y)
-            weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-            objective = SoftmaxObjective(
-                X,
-                y if labels is None else labels,
-                n_classes=len(classes),
-                sample_weight=weight,
-                class_weight=self._probability_weights(len(classes)) if labels is None else None,
-                **options,
-            )
+        X, y, objective, classes = self._objective(X, y, sample_weight)
         start = self._start(classes, objective.n_features)
         self._forget_batches()
         self.classes_ = classes
@@ -211,6 +192,28 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             self._minimize(objective, start, tasks, progress, state)
             tasks.close()
         return self
+
+    def _objective(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Any, Any, SoftmaxObjective, Array]:
+        """Return X and y checked, the objective of their rows, and the classes."""
+        options: dict[str, Any] = {"l2": float(self.l2), "fit_intercept": bool(self.fit_intercept)}
+        if callable(X):
+            if self.solver == "adam":
+                raise ValueError('solver: "adam" takes arrays, or chunks one by one in partial_fit')
+            objective, classes = objective_of(X, y, sample_weight, self.class_weight, **options)
+            self._set_features(X.n_features, getattr(X, "feature_names", None))
+            return X, y, objective, classes
+        X, y, classes, labels = self._check_data(X, y)
+        objective = SoftmaxObjective(
+            X,
+            y if labels is None else labels,
+            n_classes=len(classes),
+            sample_weight=check_weights(sample_weight, self.class_weight, X, y, classes, labels),
+            class_weight=self._probability_weights(len(classes)) if labels is None else None,
+            **options,
+        )
+        return X, y, objective, classes
 
     def _set_features(self, n_features: int, names: list[str] | None) -> None:
         self.n_features_in_ = n_features
@@ -283,7 +286,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
             if progress is not None:
                 progress(iterate)
             if self.verbose:
-                _print_line(iterate.state.n_iter, iterate.state.loss, iterate.gradient_norm)
+                print_line(iterate.state.n_iter, iterate.state.loss, iterate.gradient_norm)
 
         W0 = np.zeros((objective.n_classes, objective.n_features))
         W, b = start or (W0, None)
@@ -300,136 +303,6 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         for name, value in _attributes(last).items():
             setattr(self, name, value)
         end_of_fit(last, self.tol)
-
-    # --------------------------------------------------------------------------- mini-batches
-
-    def partial_fit(
-        self,
-        X: Any,
-        y: Any,
-        classes: Any = None,
-        sample_weight: Any = None,
-    ) -> SoftmaxRegression:
-        """Go on training with one pass over X in mini-batches, by Adam.
-
-        Parameters
-        ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
-            Some rows; those of the first call set the features' scales.
-        y : array_like of shape (n_samples,)
-            Their labels.
-        classes : array_like of shape (n_classes,), optional
-            All labels there will be; needed in the first call.
-        sample_weight : array_like of shape (n_samples,), optional
-            Finite weights ≥ 0.
-
-        Returns
-        -------
-        SoftmaxRegression
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            As `fit`; where ``classes`` is missing, changes, or lacks a label of ``y``. Nothing has
-            been learnt then.
-        """
-        self._check_parameters()
-        first = not hasattr(self, "_optimizer")
-        classes = self._check_classes(classes, first)
-        # Finite or not, training finds out anyway: see below.
-        X, y = validate_data(
-            self, X, y, reset=first and not hasattr(self, "coef_"), ensure_all_finite=False,
-            **FEATURES,
-        )  # fmt: skip
-        labels = label_numbers(y, classes)
-        if self.class_weight == "balanced":
-            raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
-        weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-        checked = _validate.as_features(X)
-        targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
-        if first:
-            optimizer = self._new_optimizer(checked, len(classes), self._start(classes, X.shape[1]))
-        else:
-            optimizer = copy.deepcopy(self.__dict__["_optimizer"])
-            optimizer.learning_rate, optimizer.l2 = float(self.learning_rate), float(self.l2)
-        rng = np.random.default_rng(
-            check_random_state(self.random_state).randint(2**31) + optimizer.step
-        )
-        loss = optimizer.epoch(checked, targets, self._batch_rows(len(labels)), rng)
-        if not (np.isfinite(optimizer.W).all() and np.isfinite(loss)):
-            check_array(X, accept_sparse="csr", input_name="X")  # NaN or inf: raises and says so
-            raise ValueError("the loss overflows: lower learning_rate, or scale the features down")
-        self._optimizer, self.classes_, self.loss_ = optimizer, classes, loss
-        self.coef_, self.intercept_ = optimizer.W, optimizer.b
-        self.n_iter_ = getattr(self, "n_iter_", 0) + 1
-        return self
-
-    def _check_classes(self, classes: Any, first: bool) -> Array:
-        if classes is None:
-            if not hasattr(self, "classes_"):
-                raise ValueError("classes: expected all labels in the first call of partial_fit")
-            return np.asarray(self.classes_)
-        classes = np.unique(classes)
-        if len(classes) < 2:
-            raise ValueError(f"classes: expected at least two labels, got {classes}")
-        if (not first or hasattr(self, "coef_")) and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"classes: expected {self.classes_} as before, got {classes}")
-        return np.asarray(classes)
-
-    def _new_optimizer(self, X: Any, n_classes: int, start: Any) -> adam.Adam:
-        dtype = X.dtype
-        W, b = start or (np.zeros((n_classes, X.shape[1])), None)
-        return adam.Adam.start(
-            X,
-            W.astype(dtype),
-            np.zeros(n_classes, dtype) if b is None else b.astype(dtype),
-            l2=float(self.l2),
-            fit_intercept=bool(self.fit_intercept),
-            learning_rate=float(self.learning_rate),
-        )
-
-    def _forget_batches(self) -> None:
-        self.__dict__.pop("_optimizer", None)
-
-    def _batch_rows(self, n_rows: int) -> int:
-        return adam.automatic_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size
-
-    def _fit_in_batches(self, objective: SoftmaxObjective, start: Any) -> None:
-        """Epochs of Adam, until the loss, on held-out rows with early stopping, stops falling."""
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
-        training_part, held_out = objective, None
-        if self.early_stopping:
-            training_part, held_out = objective.split(self.validation_fraction, rng)
-        data: Any = training_part._data  # in memory, as fit made it
-        X, targets = data.X, data.targets
-        optimizer = self._new_optimizer(X, objective.n_classes, start)
-        batch_rows = self._batch_rows(len(X))
-        best, waited, message = np.inf, 0, "max_iter reached"
-        kept = optimizer.W.copy(), optimizer.b
-        for epoch in range(1, self.max_iter + 1):
-            loss = optimizer.epoch(X, targets, batch_rows, rng)
-            if held_out is not None:
-                loss = held_out.value(held_out.pack(optimizer.W, _or_none(optimizer)))
-            if not np.isfinite(loss):
-                raise ValueError("the loss overflows: lower learning_rate, or scale the features")
-            if self.verbose:
-                _print_line(epoch, loss, None)
-            waited = 0 if loss < best - self.tol else waited + 1
-            if loss < best or held_out is None:
-                kept = optimizer.W.copy(), optimizer.b
-            best = min(best, loss)
-            if waited >= self.n_iter_no_change:
-                message = ""
-                break
-        self.coef_, self.intercept_ = kept
-        self.n_iter_, self.loss_ = epoch, best
-        if message:
-            warnings.warn(
-                f"stopped after {epoch} epochs while the loss still fell; increase max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=5,
-            )
 
     # ----------------------------------------------------------------------------- predicting
 
@@ -476,14 +349,5 @@ def _attributes(iterate: training.Iterate) -> dict[str, Any]:
     }
 
 
-def _or_none(optimizer: adam.Adam) -> Array | None:
-    return optimizer.b if optimizer.fit_intercept else None
-
-
 def _is_float(y: Any) -> bool:
     return np.asarray(y).dtype.kind == "f"
-
-
-def _print_line(iteration: int, loss: float, norm: float | None) -> None:
-    rest = "" if norm is None else f", max|gradient| {norm:.2e}"
-    print(f"iteration {iteration}: loss {loss:.8f}{rest}")
