@@ -10,17 +10,10 @@ import numpy.typing as npt
 from fastsoftmax._engine import address, aligned, parallel_region, threads
 from fastsoftmax._kernels import driver
 from fastsoftmax._kernels.columns import STRIP, Columns
-from fastsoftmax._kernels.emit import VECTOR_BYTES, WIDTH
-from fastsoftmax._kernels.logits import (
-    LOG_SOFTMAX,
-    LOGSUMEXP,
-    SOFTMAX,
-    STAGED_ROWS,
-    TRANSPOSED_VECTORS,
-    LogitsLoss,
-    Rows,
-)
-from fastsoftmax._kernels.loss import N_STATISTICS, Terms
+from fastsoftmax._kernels.emit import VECTOR_BYTES
+from fastsoftmax._kernels.logits import STAGED_ROWS, Rows, scratch_size
+from fastsoftmax._kernels.loss import Terms
+from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
 
 Array = npt.NDArray[Any]
 
@@ -29,7 +22,7 @@ __all__ = ["LOGSUMEXP", "LOG_SOFTMAX", "SOFTMAX", "direct_rows", "logits_loss", 
 # Fewer elements than this are done before another thread has woken up.
 _SERIAL_ELEMENTS = 30_000
 _DIRECT_SERIAL = 16_000
-_CHUNK_BYTES = 64 << 10
+_CHUNK_BYTES, _CHUNK_ROWS = 256 << 10, 8
 # Results from here on will not fit the caches: writing past them saves reading what they replace.
 _STREAMED_BYTES = 4 << 20
 # A row this long is cut into columns where there are too few rows to go round.
@@ -70,20 +63,23 @@ def _workers(elements: int, tasks: int) -> int:
 
 
 def _rows(x: Array, out: Array, mode: int) -> None:
-    n_rows, n = x.shape[:2]
-    lanes = VECTOR_BYTES // x.itemsize
-    chunk = max(min(_CHUNK_BYTES // (n * x.itemsize), -(-n_rows // 4)), 1)
-    if n <= TRANSPOSED_VECTORS * lanes:
-        chunk = -(-chunk // STAGED_ROWS) * STAGED_ROWS
-    streamed = mode != LOGSUMEXP and _streams(x, out)
-    job = Rows(address(x), address(out), n_rows, n, mode, chunk, streamed)
-    padded = -(-n // lanes) * lanes
-    size = padded
-    if n <= TRANSPOSED_VECTORS * lanes:
-        size = (padded + 4) * lanes + STAGED_ROWS * n + lanes
-    with parallel_region(_workers(x.size, -(-n_rows // chunk))) as workers:
+    job = _job(x, out, mode, mode != LOGSUMEXP and _streams(x, out), 1.0)
+    with parallel_region(_workers(x.size, -(-job.n_rows // job.chunk))) as workers:
         run = driver.rows_parallel if workers > 1 else driver.rows_serial
-        run(job, aligned(workers, size, x.dtype), np.zeros(1, np.int64))
+        run(job, _scratch(workers, job, x), np.zeros(1, np.int64))
+
+
+def _job(x: Array, out: Array | None, mode: int, streamed: bool, denominator: float) -> Rows:
+    n_rows, n = x.shape[:2]
+    # Several rows, as three are in flight; the same for any number of threads, as losses are sums.
+    rows = max(_CHUNK_BYTES // (n * x.itemsize), _CHUNK_ROWS)
+    chunk = max(min(rows // STAGED_ROWS * STAGED_ROWS or rows, -(-n_rows // 4)), 1)
+    return Rows(address(x), address(out), n_rows, n, mode, chunk, streamed, denominator)
+
+
+def _scratch(workers: int, job: Rows, x: Array) -> Array:
+    size = scratch_size(job.n, VECTOR_BYTES // x.itemsize, job.streamed)
+    return aligned(workers, size, x.dtype)
 
 
 def _run_columns(job: Columns, dtype: np.dtype[Any]) -> None:
@@ -200,16 +196,10 @@ def _long_row(x: Array, out: Array, mode: int) -> None:
 
 def logits_loss(x: Array, terms: Terms, denominator: float, out: Array | None) -> float:
     """Σ of the weighted row losses of contiguous logits (N, K); the gradient goes to ``out``."""
-    n_rows, n = x.shape
-    lanes = VECTOR_BYTES // x.itemsize
-    tile = lanes * WIDTH
-    chunk = max(_CHUNK_BYTES // (n * x.itemsize) // tile * tile, 1 if n > 4 * lanes else tile)
-    streamed = out is not None and _streams(x, out)
-    job = LogitsLoss(address(x), address(out), n_rows, n, chunk, denominator, streamed)
-    losses = np.empty(-(-n_rows // chunk))
-    padded = -(-n // lanes) * lanes
-    size = 2 * padded + 2 * min(padded, 4 * lanes) * tile + N_STATISTICS * tile
+    mode = LOSS if out is None else GRADIENT
+    job = _job(x, out, mode, out is not None and _streams(x, out), denominator)
+    losses = np.empty(-(-job.n_rows // job.chunk))
     with parallel_region(_workers(x.size, len(losses))) as workers:
         run = driver.losses_parallel if workers > 1 else driver.losses_serial
-        run(job, terms, losses, aligned(workers, size, x.dtype), np.zeros(1, np.int64))
+        run(job, terms, losses, _scratch(workers, job, x), np.zeros(1, np.int64))
     return float(losses.sum())

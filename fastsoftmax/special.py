@@ -142,7 +142,7 @@ def logsumexp(
         result = np.empty(
             array.shape[:-1] if array.ndim > 1 and axis is not None else (), array.dtype
         )
-        _call_direct(array, result, axis, 2)
+        _call_direct(array, result, axis, "LOGSUMEXP")
         return result[()]
     if b is None and not return_sign and array.size and array.ndim and _fast(array):
         return _reduce(array, axis, keepdims)
@@ -182,9 +182,10 @@ def _is_direct(x: Array, axis: Axis) -> bool:
     )
 
 
-def _call_direct(x: Array, out: Array, axis: Axis, mode: int) -> None:
+def _call_direct(x: Array, out: Array, axis: Axis, mode: str) -> None:
     n = x.size if axis is None else x.shape[-1]
-    _kernels().direct_rows(x.reshape(-1), out.reshape(-1), n, mode)
+    kernels = _kernels()
+    kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, getattr(kernels, mode))
 
 
 def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
@@ -205,12 +206,12 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
     array = np.asarray(x)
     if out is None and _is_direct(array, axis):
         out = np.empty(array.shape, array.dtype)
-        _call_direct(array, out, axis, 0 if name == "softmax" else 1)
+        _call_direct(array, out, axis, name.upper())
         return out
     if out is not None:
         _validate.check_out(out, array.shape, _numpy_special.exp_dtype(array.dtype), array, "x")
     if out is not None and out.flags.c_contiguous and _is_direct(array, axis):
-        _call_direct(array, out, axis, 0 if name == "softmax" else 1)
+        _call_direct(array, out, axis, name.upper())
         return out
     if not (array.size and array.ndim and _fast(array)):
         result = getattr(_numpy_special, name)(array, axis)
@@ -228,8 +229,7 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
     else:
         target = np.empty(canonical.shape, canonical.dtype)
         direct = False
-    mode = _rowwise.SOFTMAX if name == "softmax" else _rowwise.LOG_SOFTMAX
-    _rowwise.reduce_or_map(canonical, target, mode)
+    _rowwise.reduce_or_map(canonical, target, getattr(_rowwise, name.upper()))
     if direct:
         return out
     result = target.reshape(shape)

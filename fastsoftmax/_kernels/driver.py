@@ -14,12 +14,7 @@ from numba.extending import overload
 from fastsoftmax._kernels.columns import run_task
 from fastsoftmax._kernels.dense import accumulate_dense_block
 from fastsoftmax._kernels.jit import OPTIONS, call_native, helper, inlined, kernel, native_address
-from fastsoftmax._kernels.logits import (
-    TRANSPOSED_VECTORS,
-    Rows,
-    loss_of_chunk,
-    softmax_rows,
-)
+from fastsoftmax._kernels.logits import Rows, run_rows, scratch_size_of
 from fastsoftmax._kernels.modes import LOSS
 from fastsoftmax._kernels.simd import advance, as_int64_pointer, fetch_add, lane_count, pointer
 from fastsoftmax._kernels.sparse import SparseProblem, accumulate_sparse_block
@@ -185,7 +180,7 @@ def finish_serial(slabs, layout, denominator, twice_l2, W, gradient, bias_gradie
 def draw_rows(job, scratch, counter):
     first = fetch_add(pointer(counter), job.chunk)
     while first < job.n_rows:
-        softmax_rows(job, first, scratch)
+        run_rows(job, None, first, scratch)
         first = fetch_add(pointer(counter), job.chunk)
 
 
@@ -203,13 +198,11 @@ def rows_serial(job, scratch, counter):
 @helper
 def run_share(x, out, n, mode, share, n_shares):
     """Run a share of flat arrays' rows: building a job in Python would cost more than they do."""
-    lanes = lane_count(pointer(x))
-    padded = (n + lanes - 1) // lanes * lanes
-    transposed = n <= TRANSPOSED_VECTORS * lanes
-    scratch = np.empty((padded + 4) * lanes if transposed else padded, x.dtype)
+    scratch = np.empty(scratch_size_of(n, lane_count(pointer(x)), False), x.dtype)
     rows = len(x) // n
     first, stop = rows * share // n_shares, rows * (share + 1) // n_shares
-    softmax_rows(Rows(x.ctypes.data, out.ctypes.data, stop, n, mode, stop, False), first, scratch)
+    job = Rows(x.ctypes.data, out.ctypes.data, stop, n, mode, stop, False, 1.0)
+    run_rows(job, None, first, scratch)
 
 
 @kernel(parallel=True)
@@ -246,7 +239,7 @@ def columns_serial(job, n_tasks, scratch, counter):
 def draw_chunks(job, terms, losses, scratch, counter):
     chunk = fetch_add(pointer(counter), 1)
     while chunk < len(losses):
-        losses[chunk] = loss_of_chunk(job, terms, chunk * job.chunk, scratch)
+        losses[chunk] = run_rows(job, terms, chunk * job.chunk, scratch)
         chunk = fetch_add(pointer(counter), 1)
 
 

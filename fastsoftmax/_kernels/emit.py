@@ -98,8 +98,11 @@ def convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: type
 
 def first_lanes(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
     """Mask of the first ``count`` lanes."""
-    lane = ir.Constant(ir.VectorType(ir.IntType(64), lanes), list(range(lanes)))
-    return builder.icmp_signed("<", lane, splat(builder, count, lanes))
+    all_lanes = intp(lanes)
+    count = builder.select(builder.icmp_signed("<", count, all_lanes), count, all_lanes)
+    lane = indices(range(lanes))  # 32 bits: half the registers of 64
+    narrow = builder.trunc(count, ir.IntType(32))
+    return builder.icmp_signed("<", lane, splat(builder, narrow, lanes))
 
 
 def masked_load(

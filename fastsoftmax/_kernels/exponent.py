@@ -31,6 +31,33 @@ def horner(typingctx, x, coefficients):
 
 
 @intrinsic
+def look_up(typingctx, table, shifted):
+    """Entries of a constant table, one a lane, by the lowest bits of ``shifted``: one permutation.
+
+    The table has as many entries as a vector lanes. AVX-512 only.
+    """
+    sig = shifted(table, shifted)
+
+    def codegen(context, builder, signature, args):
+        vector = args[1].type
+        entries = [
+            context.cast(builder, entry, types.float64, shifted.dtype)
+            for entry in cgutils.unpack_tuple(builder, args[0])
+        ]
+        values = ir.Constant(vector, ir.Undefined)
+        for i, entry in enumerate(entries):
+            values = builder.insert_element(values, entry, ir.Constant(ir.IntType(32), i))
+        bits, kind = (32, "sf") if shifted.dtype.bitwidth == 32 else (64, "df")
+        index = builder.bitcast(args[1], ir.VectorType(ir.IntType(bits), vector.count))
+        fnty = ir.FunctionType(vector, [vector, index.type])
+        name = f"llvm.x86.avx512.permvar.{kind}.512"
+        fn = cgutils.get_or_insert_function(builder.module, fnty, name)
+        return builder.call(fn, [values, index])
+
+    return sig, codegen
+
+
+@intrinsic
 def times_power_of_two(typingctx, x, shifted, n):
     """x·2ⁿ for n in [-1100, 0] and x in [½, 2), rounded once even where it is subnormal.
 

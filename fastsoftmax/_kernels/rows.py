@@ -153,8 +153,9 @@ def exp_sum_over(z, n, step, m):
         for i in range(first, min(first + CHAIN, n)):
             value = load(advance(z, i * step))
             top = value == m
-            part = part + select(top, zero, exp(value - shift))
-            count = count + select(top, one, zero)
+            # Additions under a mask: one instruction, where selecting a term takes two.
+            part = select(top, part, part + exp(value - shift))
+            count = select(top, count + one, count)
         rest = rest + part
     # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
     return select(shift == m, count, zero), rest

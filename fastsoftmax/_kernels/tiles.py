@@ -121,6 +121,18 @@ def subtract_from_rows(typingctx, rows, v):
 
 
 @intrinsic
+def scale_rows(typingctx, rows, v):
+    """Every vector of a UniTuple times one vector."""
+    sig = rows(rows, v)
+
+    def codegen(context, builder, signature, args):
+        vectors = [builder.fmul(row, args[1]) for row in cgutils.unpack_tuple(builder, args[0])]
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+@intrinsic
 def square_rows(typingctx, rows):
     """Every vector of a UniTuple times itself."""
     sig = rows(rows)
@@ -140,23 +152,6 @@ def store_rows(typingctx, p, stride, vectors):
     def codegen(context, builder, signature, args):
         for i, v in enumerate(cgutils.unpack_tuple(builder, args[2])):
             emit.store(builder, v, builder.gep(args[0], [builder.mul(args[1], emit.intp(i))]))
-        return context.get_dummy_value()
-
-    return sig, codegen
-
-
-@intrinsic
-def store_rows_within(typingctx, p, stride, rows, columns, vectors):
-    """`store_rows` of a corner: only ``rows`` by ``columns`` are written."""
-    sig = types.void(p, types.intp, types.intp, types.intp, vectors)
-
-    def codegen(context, builder, signature, args):
-        lanes = vectors.dtype.lanes
-        for i, v in enumerate(cgutils.unpack_tuple(builder, args[4])):
-            row_exists = builder.icmp_signed("<", emit.intp(i), args[2])
-            columns = builder.select(row_exists, args[3], emit.intp(0))
-            row = builder.gep(args[0], [builder.mul(args[1], emit.intp(i))])
-            emit.masked_store(builder, v, row, emit.first_lanes(builder, columns, lanes))
         return context.get_dummy_value()
 
     return sig, codegen

@@ -1,0 +1,123 @@
+"""Rows of few logits: transposed, rows along the lanes, as in `fastsoftmax._kernels.loss`.
+
+Results are written in whole vectors: what a row has too many is overwritten by the row behind it,
+so the target needs room for one vector more than it has values (masked stores took longer than
+exp).
+"""
+
+from __future__ import annotations
+
+from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
+from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
+from fastsoftmax._kernels.rows import exp_over, exp_sum_over, log_of_sum, maximum_over
+from fastsoftmax._kernels.simd import (
+    LANES_64,
+    advance,
+    as_pointer,
+    lane_count,
+    load,
+    load_double,
+    splat,
+    store,
+    store_narrow,
+)
+from fastsoftmax._kernels.tiles import (
+    load_rows,
+    load_rows_within,
+    scale_rows,
+    store_rows,
+    subtract_from_rows,
+    transpose,
+)
+
+
+@helper
+def read_transposed(x, n, rows, rows_after, z, width):
+    """Lay ``rows`` rows of n logits out as z[k * width + row], ``width`` whole vectors of rows.
+
+    Whole vectors are read even past a row's end where enough rows follow in memory.
+    """
+    lanes = lane_count(z)
+    for r in range(0, width, lanes):
+        for k in range(0, n, lanes):
+            source = advance(x, r * n + k)
+            height = rows - r
+            within = n - k >= lanes or (rows_after + height - lanes) * n >= lanes
+            if height >= lanes and within:
+                vectors = load_rows(source, n, z)
+            else:
+                vectors = load_rows_within(source, n, height, n - k, z)
+            store_rows(advance(z, k * width + r), width, transpose(vectors))
+
+
+@helper
+def write_transposed(z, width, n, shift, factor, less, out):
+    """out[row, k] = (z[k * width + row] - shift)·factor - less, a vector of rows."""
+    lanes = lane_count(z)
+    # The last vector of a row spills into the next row, so it is written first.
+    for k in range((n - 1) // lanes * lanes, -1, -lanes):
+        vectors = load_rows(advance(z, k * width), width, z)
+        vectors = scale_rows(subtract_from_rows(vectors, shift), factor)
+        store_rows(advance(out, k), n, transpose(subtract_from_rows(vectors, less)))
+
+
+@helper
+def softmax_tiles(job, first, rows, out, z):
+    """Softmax, or what the mode says, of some rows: as many at a time as a vector has lanes."""
+    lanes, n = lane_count(z), job.n
+    statistics = advance(z, (n + lanes - 1) // lanes * lanes * lanes)
+    for r in range(0, rows, lanes):
+        x = advance(as_pointer(job.x, load(z)), (first + r) * n)
+        here = min(lanes, rows - r)
+        read_transposed(x, n, here, job.n_rows - first - r - here, z, lanes)
+        m = maximum_over(z, n, lanes)
+        zero, one = splat(0.0, m), splat(1.0, m)
+        if job.mode == SOFTMAX:
+            ahead = advance(x, 8 * lanes * n)
+            total = exp_over(z, n, lanes, m, z, lanes, ahead, lanes)
+            write_transposed(z, lanes, n, zero, one / total, zero, advance(out, r * n))
+        elif job.mode == LOGSUMEXP:
+            store(advance(out, r), log_sums(z, n, m, statistics, True))
+        else:
+            less = log_sums(z, n, m, statistics, False)
+            write_transposed(z, lanes, n, m, one, less, advance(out, r * n))
+
+
+@helper
+def log_sums(z, n, m, statistics, complete):
+    """Ln Σ exp(z - m) of a vector of rows, or with m added."""
+    lanes = lane_count(z)
+    count, rest = exp_sum_over(z, n, lanes, m)
+    store(statistics, count)
+    store(advance(statistics, lanes), rest)
+    store(advance(statistics, 2 * lanes), m)
+    for r in range(0, lanes, LANES_64):
+        row = advance(statistics, r)
+        value = log_of_sum(load_double(row), load_double(advance(row, lanes)))
+        if complete:
+            value = value + load_double(advance(row, 2 * lanes))
+        store_narrow(advance(row, 3 * lanes), value)
+    return load(advance(statistics, 3 * lanes))
+
+
+@helper
+def loss_of_tiles(job, terms, first, rows, out, z):
+    """Weighted loss of some rows, and their gradient."""
+    lanes, tile, n = lane_count(z), tile_rows(z), job.n
+    statistics = z
+    z = advance(z, N_STATISTICS * tile)
+    t = advance(z, (n + lanes - 1) // lanes * lanes * tile)
+    zero = splat(0.0, load(statistics))
+    share = splat(1.0 / job.denominator, zero)
+    loss = 0.0
+    for r in range(0, rows, tile):
+        x = advance(as_pointer(job.x, zero), (first + r) * n)
+        here = min(tile, rows - r)
+        read_transposed(x, n, here, job.n_rows - first - r - here, z, tile)
+        loss += loss_tile(terms, first + r, here, n, z, t, zero, statistics, job.out != 0)
+        if job.out != 0:
+            for v in range(0, here, lanes):
+                target = advance(out, (r + v) * n)
+                write_transposed(advance(z, v), tile, n, zero, share, zero, target)
+    return loss
