@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import linear_model
 from sklearn.base import _fit_context
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from fastsoftmax import training
@@ -18,8 +17,8 @@ from fastsoftmax.linear_model._fitting import (
     FEATURES,
     Tasks,
     check_weights,
+    encode_labels,
     end_of_fit,
-    label_numbers,
 )
 from fastsoftmax.objective import SoftmaxObjective
 
@@ -98,14 +97,12 @@ solver, max_iter, verbose, warm_start, n_jobs
         """
         self._check_supported()
         X, y = validate_data(self, X, y, **FEATURES)
-        check_classification_targets(y)
-        classes = np.unique(y)
+        classes, labels = encode_labels(y)
         if len(classes) < 2:
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data "
                 f"contains only one class: {classes[0]!r}"
             )
-        labels = label_numbers(y, classes)
         tasks = Tasks(self, X, y, sample_weight, self._attributes)
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         total = len(labels) if weight is None else float(weight.sum(dtype=np.float64))

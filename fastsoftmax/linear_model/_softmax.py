@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastsoftmax import _validate, reference, training
@@ -17,8 +16,8 @@ from fastsoftmax.linear_model._fitting import (
     CallbackSupportMixin,
     Tasks,
     check_weights,
+    encode_labels,
     end_of_fit,
-    label_numbers,
     print_line,
     with_callbacks,
 )
@@ -244,11 +243,10 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
             X, y = validate_data(self, X, y, multi_output=True, **FEATURES)
             return X, y, np.arange(y.shape[1]), None
         X, y = validate_data(self, X, y, **FEATURES)
-        check_classification_targets(y)
-        classes = np.unique(y)
+        classes, labels = encode_labels(y)
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
-        return X, y, classes, label_numbers(y, classes)
+        return X, y, classes, labels
 
     def _probability_weights(self, n_classes: int) -> Array | None:
         """Class weights for probability targets."""
