@@ -14,7 +14,16 @@ from fastsoftmax._options import Targets
 
 Array = npt.NDArray[Any]
 
-__all__ = ["DIAGONAL", "GRADIENT", "LOSS", "PRODUCT", "accumulator", "block_rows", "jit_disabled"]
+__all__ = [
+    "DIAGONAL",
+    "GRADIENT",
+    "LOSS",
+    "PRODUCT",
+    "accumulator",
+    "block_rows",
+    "gram",
+    "jit_disabled",
+]
 
 
 def jit_disabled() -> bool:
@@ -44,6 +53,15 @@ def accumulator(
     if sparse:
         return SparseAccumulator(W, bias, mode=mode, direction=direction)
     return DenseAccumulator(W, bias, center, mode=mode, direction=direction)
+
+
+def gram(X: Array, weight: Array) -> Array:
+    """Σ weight·x xᵀ over the rows of X, in float64, of products in X's dtype."""
+    if jit_disabled():
+        return np.asarray((X * weight[:, None]).T @ X, np.float64)
+    from fastsoftmax import _gram
+
+    return _gram.gram(X, weight)
 
 
 def block_rows(sums: Any) -> int:

@@ -14,7 +14,7 @@ from fastsoftmax.solvers import blocks, small_product
 
 Array = npt.NDArray[Any]
 
-_MEAN_ROWS = 4096
+_MEAN_ROWS = 1024
 _POOL_BYTES = 64 << 20
 
 
@@ -96,7 +96,7 @@ def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
 
 
 class Pool:
-    """Rows x̃ = (x - μ, 1) that metrics are made of, in float64.
+    """Rows x̃ = (x - μ, 1) that metrics are made of, in the compute dtype.
 
     In memory these are all rows; of streamed ones an even sample is kept. μ is the mean of some
     thousand of them: it makes the intercepts nearly independent of the weights, which is all that
@@ -105,7 +105,7 @@ class Pool:
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         data = objective._data
-        self.fit_intercept = objective.fit_intercept
+        self.fit_intercept, self.dtype = objective.fit_intercept, objective.dtype
         # A sparse sample cannot be bounded by bytes beforehand: as if one in ten was stored.
         bytes_a_row = objective.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
         self._X, self._weight = data.sample(max(int(_POOL_BYTES / bytes_a_row), 1000))
@@ -128,9 +128,9 @@ class Pool:
         part, mean, n_features = self._X[rows], self.mean, len(self.mean)
         if columns is not None:
             part, mean, n_features = part[:, columns], mean[columns], len(columns)
-        out = np.ones((len(rows), n_features + self.fit_intercept))
+        out = np.ones((len(rows), n_features + self.fit_intercept), self.dtype)
         part = part if isinstance(part, np.ndarray) else part.toarray()
-        np.subtract(part, mean, out=out[:, :n_features])
+        np.subtract(part, mean.astype(self.dtype), out=out[:, :n_features])
         return out
 
     def curvatures(self, W: Array) -> Array:

@@ -273,7 +273,7 @@ def add(a: Array, factor: float, b: Array) -> None:
 def small_product(G: Array, M: Array) -> Array:
     """G @ M.T, in pieces that BLAS does not share out among threads."""
     out = np.empty((len(G), M.shape[0]), G.dtype)
-    for columns in blocks(len(out.T), max(SMALL_PRODUCT // G.size, 1)):
+    for columns in blocks(len(out.T), max(SMALL_PRODUCT // max(G.size, 1), 1)):
         out[:, columns] = G @ M[columns].T
     return out
 
