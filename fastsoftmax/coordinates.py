@@ -90,8 +90,9 @@ def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
     total = weight.sum()
     if total == 0:
         return np.zeros(rows.shape[1])
-    mean = weight @ rows / total
-    variance = weight @ np.square(rows - mean) / total
+    # Not by BLAS, whose threads would spin on.
+    mean = np.einsum("i,ij->j", weight, rows) / total
+    variance = np.einsum("i,ij,ij->j", weight, rows, rows) / total - mean**2
     return np.asarray(mean if (mean**2 > variance).any() else np.zeros_like(mean))
 
 
