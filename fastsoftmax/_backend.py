@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,13 +56,18 @@ def accumulator(
     return DenseAccumulator(W, bias, center, mode=mode, direction=direction)
 
 
-def gram(X: Array, weight: Array) -> Array:
-    """Σ weight·x xᵀ over the rows of X, in float64, of products in X's dtype."""
+def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array], Any]) -> Array:
+    """Σ x xᵀ over rows x of length ``n``, which ``fill(rows, out)`` writes to ``out``.
+
+    Products are summed in ``dtype``; the result is float64.
+    """
     if jit_disabled():
-        return np.asarray((X * weight[:, None]).T @ X, np.float64)
+        x = np.empty((n_rows, n), dtype)
+        fill(slice(0, n_rows), x)
+        return np.asarray(x.T @ x, np.float64)
     from fastsoftmax import _gram
 
-    return _gram.gram(X, weight)
+    return _gram.gram(n_rows, n, dtype, fill)
 
 
 def block_rows(sums: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,24 @@ import numpy.typing as npt
 from fastsoftmax._engine import aligned, parallel_region, threads
 from fastsoftmax._kernels import gram as kernels
 from fastsoftmax._plan import n_gram_workers
+from fastsoftmax.solvers import blocks
 
 Array = npt.NDArray[Any]
 
-_ROWS = 1024  # rows that are weighted at a time, and stay in the cache for their products
+_ROWS = 1024  # at a time: they stay in the cache for their products
 
 
-def gram(X: Array, weight: Array) -> Array:
-    """Σ weight·x xᵀ over the rows of X, for weights ≥ 0: computed in X's dtype."""
-    n, scale = X.shape[1], np.sqrt(weight).astype(X.dtype)
-    stride = _row_length(n, X.dtype)
-    total, part = aligned(n, stride, X.dtype), aligned(min(_ROWS, len(X)), stride, X.dtype)
+def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array], Any]) -> Array:
+    """Σ x xᵀ over rows x of length ``n``, which ``fill(rows, out)`` writes to ``out``."""
+    dtype = np.dtype(dtype)
+    stride = _row_length(n, dtype)
+    total, part = aligned(n, stride, dtype), aligned(min(_ROWS, n_rows), stride, dtype)
     total[:] = 0
     part[:, n:] = 0
-    workers = n_gram_workers(len(X), n, threads())
-    for first in range(0, len(X), _ROWS):
-        x = part[: len(X) - first]
-        np.multiply(X[first : first + len(x)], scale[first : first + len(x), None], out=x[:, :n])
+    workers = n_gram_workers(n_rows, n, threads())
+    for rows in blocks(n_rows, _ROWS):
+        x = part[: rows.stop - rows.start]
+        fill(rows, x[:, :n])
         shared = np.zeros(1, np.int64)
         with parallel_region(workers) as workers:
             if workers > 1:

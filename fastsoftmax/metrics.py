@@ -25,7 +25,7 @@ from fastsoftmax import reference
 from fastsoftmax._backend import gram
 from fastsoftmax._cholesky import solver
 from fastsoftmax.coordinates import CentredObjective
-from fastsoftmax.solvers import Metric, blocks, small_product
+from fastsoftmax.solvers import Metric, small_product
 
 Array = npt.NDArray[np.float64]
 
@@ -113,7 +113,7 @@ class Metrics:
     def _bound(self) -> Metric:
         # At (60k, 784, 10) fits with 8, 12, 23 and 70 rows a feature took 13, 12, 11 and 11 passes.
         X, weight = self._even_sample(self._count(self.n_features**2 / 2, 1, 24))
-        return self._by_class(solver(self._damp(gram(X, weight / 2))))
+        return self._by_class(solver(self._damp(_gram(X, weight / 2))))
 
     def _head(self) -> Metric:
         """Bound of the features with most curvature, and the diagonal for the others.
@@ -133,7 +133,7 @@ class Metrics:
         head = np.sort(np.argsort(by_row[0, :n])[-_HEAD:])
         rows = pool.evenly(8 * _HEAD)
         weight = pool.weights(rows)
-        M = self._damp(gram(pool.rows(rows, head), weight))
+        M = self._damp(_gram(pool.rows(rows, head), weight))
         if self.has_bias:
             head = np.append(head, n)
         # Correlations come from the sample, the diagonal from all rows: a feature may be missing in
@@ -151,7 +151,7 @@ class Metrics:
     def _blocks(self, v: Array) -> Metric:
         count = self._count(self.n_classes * self.n_features**2 / 2, _PASSES)
         X, weight, P = self._curved_sample(v, count)
-        solvers = [solver(self._damp(gram(X, weight * p * (1 - p)), 1e-6)) for p in P.T]
+        solvers = [solver(self._damp(_gram(X, weight * p * (1 - p)), 1e-6)) for p in P.T]
         return self._by_class(
             lambda G: np.concatenate([s(g[None]) for g, s in zip(G, solvers, strict=True)])
         )
@@ -161,10 +161,11 @@ class Metrics:
         X, weight, P = self._curved_sample(v, self._count(float(n * K) ** 2 / 2, _PASSES))
         # In float32: the metric needs no more digits, and it takes half the time.
         x, p = X.astype(np.float32), (P * np.sqrt(weight[:, None])).astype(np.float32)
-        H = np.zeros((K * n, K * n))
-        for rows in blocks(len(x), 1024):
-            U = (p[rows, :, None] * x[rows, None, :]).reshape(-1, K * n)
-            H -= gram(U, np.ones(len(U)))
+
+        def fill(rows: slice, out: Array) -> None:
+            np.multiply(p[rows, :, None], x[rows, None, :], out=out.reshape(-1, K, n))
+
+        H = -gram(len(x), K * n, np.float32, fill)
         # H_kl = -Σ p_k p_l x̃x̃ᵀ between two classes, and H_kk = Σ p_k (1 - p_k) x̃x̃ᵀ what they sum
         # up to.
         by_class = H.reshape(K, n, K, n)
@@ -193,3 +194,9 @@ class Metrics:
             return self.objective.without_shift(flat)
 
         return metric
+
+
+def _gram(X: Array, weight: Array) -> Array:
+    """Σ weight·x xᵀ, for weights ≥ 0."""
+    scale = np.sqrt(weight)[:, None].astype(X.dtype)
+    return gram(*X.shape, X.dtype, lambda rows, out: np.multiply(X[rows], scale[rows], out=out))
