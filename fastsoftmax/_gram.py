@@ -29,12 +29,9 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
     for rows in blocks(n_rows, _ROWS):
         x = part[: rows.stop - rows.start]
         fill(rows, x[:, :n])
-        shared = np.zeros(1, np.int64)
         with parallel_region(workers) as workers:
-            if workers > 1:
-                kernels.draw_panels_parallel(workers, x, n, total, shared)
-            else:
-                kernels.draw_panels(x, n, total, shared)
+            run = kernels.draw_panels_parallel if workers > 1 else kernels.draw_panels
+            run(x, n, total, np.array([0, workers]))
     upper = np.triu(total[:, :n]).astype(np.float64)
     return upper + np.triu(upper, 1).T
 

@@ -14,7 +14,7 @@ from fastsoftmax.solvers import blocks, small_product
 
 Array = npt.NDArray[Any]
 
-_MEAN_ROWS = 1024
+_MEAN_ROWS, _FEWEST_MEAN_ROWS, _MEAN_ENTRIES = 4096, 1024, 1 << 20
 _POOL_BYTES = 64 << 20
 
 
@@ -113,7 +113,8 @@ class Pool:
         self.n_rows = int(self._X.shape[0])
         self.mean = np.zeros(objective.n_features)
         if self.fit_intercept and not data.is_sparse:
-            rows = self.evenly(_MEAN_ROWS)
+            most = max(_MEAN_ENTRIES // objective.n_features, _FEWEST_MEAN_ROWS)
+            rows = self.evenly(min(most, _MEAN_ROWS))
             self.mean = worthwhile_mean(self._X[rows].astype(np.float64), self.weights(rows))
 
     def evenly(self, n_rows: int) -> Array:

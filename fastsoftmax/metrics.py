@@ -198,5 +198,15 @@ class Metrics:
 
 def _gram(X: Array, weight: Array) -> Array:
     """Σ weight·x xᵀ, for weights ≥ 0."""
+    n_rows, n = X.shape
     scale = np.sqrt(weight)[:, None].astype(X.dtype)
-    return gram(*X.shape, X.dtype, lambda rows, out: np.multiply(X[rows], scale[rows], out=out))
+
+    def fill(rows: slice, out: Array) -> None:
+        np.multiply(X[rows], scale[rows], out=out)
+
+    M = gram(n_rows, n, X.dtype, fill)
+    diagonal = np.einsum("ii->i", M)
+    # Squares may lie beyond float32 where features do not.
+    if not np.isfinite(diagonal).all() or X[:, diagonal < 1e-30].any():
+        M = gram(n_rows, n, np.float64, fill)
+    return M

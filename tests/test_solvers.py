@@ -192,3 +192,13 @@ def test_gram_and_cholesky(shape, dtype, monkeypatch):
 def test_a_singular_matrix_is_made_definite():
     v = np.arange(1.0, 100)
     assert np.isfinite(_cholesky.solver(np.outer(v, v))(v[None])).all()
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_squares_may_lie_beyond_float32(factor):
+    X = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32)
+    scaled = X * np.array([1, factor, 1], np.float32)
+    expected = scaled.astype(float).T @ scaled.astype(float)
+    np.testing.assert_allclose(
+        np.diag(metrics._gram(scaled, np.ones(500))), np.diag(expected), rtol=1e-5
+    )

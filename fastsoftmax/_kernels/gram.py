@@ -39,8 +39,9 @@ def add_panel(x, stride, n_rows, n, panel, total, row):
 
 @kernel
 def draw_panels(x, n, total, shared):
-    """Draw panels of columns and add Σ x xᵀ of the rows there; ``shared`` holds the next one.
+    """Draw panels of columns and add Σ x xᵀ of the rows there.
 
+    ``shared`` holds the panels drawn so far, and how many workers draw.
     Rows hold whole vectors, as those of ``total`` do. What lies below the diagonal is left as it
     is, but for tiles that lie across it.
     """
@@ -53,11 +54,11 @@ def draw_panels(x, n, total, shared):
 
 
 @kernel(parallel=True)
-def run_panels(address, workers, x, n, total, shared):
-    for _ in prange(workers):
+def run_panels(address, x, n, total, shared):
+    for _ in prange(shared[1]):
         call_native(address, (x, n, total, shared))
 
 
-def draw_panels_parallel(workers, *arguments):
-    """`draw_panels` on some threads."""
-    run_panels(native_address(draw_panels, arguments), workers, *arguments)
+def draw_panels_parallel(*arguments):
+    """`draw_panels` on as many threads as ``shared`` says."""
+    run_panels(native_address(draw_panels, arguments), *arguments)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_array
 
 from fastsoftmax import solvers, training
 
@@ -33,6 +34,7 @@ __all__ = [
     "FEATURES",
     "CallbackSupportMixin",
     "Tasks",
+    "check_overflow",
     "check_weights",
     "encode_labels",
     "end_of_fit",
@@ -96,6 +98,19 @@ def label_numbers(y: Array, classes: Array) -> Array:
     return labels
 
 
+def check_overflow(last: training.Iterate, estimator: Any, X: Any) -> None:
+    """Refuse a fit that ended in inf or NaN: of X, as scikit-learn does, or of an overflow.
+
+    Features that are not finite show in the first gradient, whatever it is taken at. To look for
+    them beforehand took (60k, 784, 10) as long as two passes.
+    """
+    if last.state.is_finite:
+        return
+    if isinstance(X, np.ndarray) or issparse(X):
+        check_array(X, accept_sparse="csr", estimator=estimator, input_name="X")
+    raise ValueError("X: values so large that the loss overflows; scale the features down")
+
+
 def end_of_fit(last: training.Iterate, tol: float, at_limit: str | None = None) -> None:
     """Warn where a fit ended early; hand an interruption on.
 
@@ -103,8 +118,6 @@ def end_of_fit(last: training.Iterate, tol: float, at_limit: str | None = None) 
     that cannot be lowered any more is convergence, as it is for SciPy's L-BFGS.
     """
     state = last.state
-    if not np.isfinite(state.loss):
-        raise ValueError("X: values so large that the loss overflows; scale the features down")
     if state.message == training.INTERRUPTED:
         warnings.warn(
             f"interrupted after {state.n_iter} iterations with max|gradient| = "
