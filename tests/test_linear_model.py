@@ -171,4 +171,4 @@ def test_labels_of_any_integer_kind():
         assert model.classes_.dtype == y.dtype
         assert set(model.predict(X)) <= set(y)
     with pytest.warns(UserWarning, match="unique classes"):
-        SoftmaxRegression(tol=1.0).fit(X, np.arange(60) // 1)
+        SoftmaxRegression(tol=1.0).fit(X, np.arange(60))
