@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ from fastsoftmax._options import Targets
 
 Array = npt.NDArray[Any]
 
-__all__ = ["DIAGONAL", "GRADIENT", "LOSS", "PRODUCT", "accumulator", "block_rows", "jit_disabled"]
+__all__ = [
+    "DIAGONAL",
+    "GRADIENT",
+    "LOSS",
+    "PRODUCT",
+    "accumulator",
+    "block_rows",
+    "gram",
+    "jit_disabled",
+]
 
 
 def jit_disabled() -> bool:
@@ -44,6 +54,20 @@ def accumulator(
     if sparse:
         return SparseAccumulator(W, bias, mode=mode, direction=direction)
     return DenseAccumulator(W, bias, center, mode=mode, direction=direction)
+
+
+def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array], Any]) -> Array:
+    """Σ x xᵀ over rows x of length ``n``, which ``fill(rows, out)`` writes to ``out``.
+
+    Products are summed in ``dtype``; the result is float64.
+    """
+    if jit_disabled():
+        x = np.empty((n_rows, n), dtype)
+        fill(slice(0, n_rows), x)
+        return np.asarray(x.T @ x, np.float64)
+    from fastsoftmax import _gram
+
+    return _gram.gram(n_rows, n, dtype, fill)
 
 
 def block_rows(sums: Any) -> int:

@@ -14,7 +14,7 @@ from fastsoftmax.solvers import blocks, small_product
 
 Array = npt.NDArray[Any]
 
-_MEAN_ROWS = 4096
+_MEAN_ROWS, _FEWEST_MEAN_ROWS, _MEAN_ENTRIES = 4096, 1024, 1 << 20
 _POOL_BYTES = 64 << 20
 
 
@@ -90,13 +90,14 @@ def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
     total = weight.sum()
     if total == 0:
         return np.zeros(rows.shape[1])
-    mean = weight @ rows / total
-    variance = weight @ np.square(rows - mean) / total
+    # Not by BLAS, whose threads would spin on.
+    mean = np.einsum("i,ij->j", weight, rows) / total
+    variance = np.einsum("i,ij,ij->j", weight, rows, rows) / total - mean**2
     return np.asarray(mean if (mean**2 > variance).any() else np.zeros_like(mean))
 
 
 class Pool:
-    """Rows x̃ = (x - μ, 1) that metrics are made of, in float64.
+    """Rows x̃ = (x - μ, 1) that metrics are made of, in the compute dtype.
 
     In memory these are all rows; of streamed ones an even sample is kept. μ is the mean of some
     thousand of them: it makes the intercepts nearly independent of the weights, which is all that
@@ -105,14 +106,15 @@ class Pool:
 
     def __init__(self, objective: SoftmaxObjective) -> None:
         data = objective._data
-        self.fit_intercept = objective.fit_intercept
+        self.fit_intercept, self.dtype = objective.fit_intercept, objective.dtype
         # A sparse sample cannot be bounded by bytes beforehand: as if one in ten was stored.
         bytes_a_row = objective.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
         self._X, self._weight = data.sample(max(int(_POOL_BYTES / bytes_a_row), 1000))
         self.n_rows = int(self._X.shape[0])
         self.mean = np.zeros(objective.n_features)
         if self.fit_intercept and not data.is_sparse:
-            rows = self.evenly(_MEAN_ROWS)
+            most = max(_MEAN_ENTRIES // objective.n_features, _FEWEST_MEAN_ROWS)
+            rows = self.evenly(min(most, _MEAN_ROWS))
             self.mean = worthwhile_mean(self._X[rows].astype(np.float64), self.weights(rows))
 
     def evenly(self, n_rows: int) -> Array:
@@ -128,9 +130,9 @@ class Pool:
         part, mean, n_features = self._X[rows], self.mean, len(self.mean)
         if columns is not None:
             part, mean, n_features = part[:, columns], mean[columns], len(columns)
-        out = np.ones((len(rows), n_features + self.fit_intercept))
+        out = np.ones((len(rows), n_features + self.fit_intercept), self.dtype)
         part = part if isinstance(part, np.ndarray) else part.toarray()
-        np.subtract(part, mean, out=out[:, :n_features])
+        np.subtract(part, mean.astype(self.dtype), out=out[:, :n_features])
         return out
 
     def curvatures(self, W: Array) -> Array:

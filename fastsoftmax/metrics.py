@@ -1,7 +1,7 @@
 """Metrics for the solvers: approximate inverse Hessians of softmax regression.
 
 With x̃ = (x - μ, 1), the Hessian at w is Σ s·T·(diag p - p pᵀ) ⊗ x̃x̃ᵀ / Σs + 2λ. Three of its
-approximations are used, each from a sample of the rows, in NumPy (a few passes' worth of work):
+approximations are used, each from a sample of the rows (a few passes' worth of work):
 
     bound   ½·Σ s·T·x̃x̃ᵀ / Σs + 2λ for every class, which is nowhere less than the Hessian (Böhning,
             1992): one Cholesky factor of D × D, good where the labels are noisy
@@ -22,20 +22,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import reference
+from fastsoftmax._backend import gram
+from fastsoftmax._cholesky import solver
 from fastsoftmax.coordinates import CentredObjective
-from fastsoftmax.solvers import SMALL_PRODUCT, Metric, blocks, small_product
+from fastsoftmax.solvers import Metric, small_product
 
 Array = npt.NDArray[np.float64]
 
 _MAX_FEATURES = 2048
 _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
 _MAX_BLOCKS = 1 << 24  # entries of all classes' blocks together
-# Work of a metric, as passes over the data.
+# Work of a metric that follows the iterate, as passes over the data.
 _PASSES = 6
 # Features of a wide problem that the metric takes together.
 _HEAD = 1024
-# Sums of products x̃x̃ᵀ that take one core less than about 10 ms.
-_SMALL_GRAM = 1 << 27
 
 
 class Metrics:
@@ -64,16 +64,15 @@ class Metrics:
     def _is_small(self) -> bool:
         return bool(self.n_classes * self.n_features <= _MAX_FULL)
 
-    def _count(self, work: float) -> int:
-        """Rows that cost ``_PASSES`` passes over the data at ``work`` multiply-adds each.
+    def _count(self, work: float, passes: float, a_feature: int = 100) -> int:
+        """Rows that cost ``passes`` passes over the data at ``work`` multiply-adds each.
 
-        No more than a sample needs: NumPy takes far longer over a row than the kernel, and all of
-        (1M, 100, 10) took 4 s.
+        No more than a sample needs, ``a_feature`` for each feature.
         """
         n_rows = self.objective.pool.n_rows
         a_pass = 4.0 * self.objective.objective.n_rows * self.n_features * self.n_classes
-        rows = max(_PASSES * a_pass / work, 8 * self.n_features, 2000)
-        return int(min(rows, 100 * self.n_features + 10_000, n_rows))
+        rows = max(passes * a_pass / work, 8 * self.n_features, 2000)
+        return int(min(rows, a_feature * (self.n_features + 100), n_rows))
 
     def _even_sample(self, n_rows: int) -> tuple[Array, Array]:
         """Rows x̃ and their share of the weight."""
@@ -100,7 +99,8 @@ class Metrics:
             every = np.minimum(np.searchsorted(edges, places), pool.n_rows - 1)
             weight = weight[every] / importance[every] * (edges[-1] / n_rows)
         X = pool.rows(every)
-        return X, weight, reference.softmax(X @ W.T)
+        logits = small_product(W.astype(X.dtype), X)
+        return X, weight, reference.softmax(logits.T)
 
     def _damp(self, M: Array, floor: float = 1e-10) -> Array:
         """Add the penalty to a block of x̃x̃ᵀ, and what keeps it invertible, whatever the scales."""
@@ -111,9 +111,9 @@ class Metrics:
         return M
 
     def _bound(self) -> Metric:
-        X, weight = self._even_sample(self._count(self.n_features**2))
-        inverse = _inverse(self._damp(_gram(X, weight / 2)))
-        return self._by_class(lambda G: small_product(G, inverse))
+        # At (60k, 784, 10) fits with 8, 12, 23 and 70 rows a feature took 13, 12, 11 and 11 passes.
+        X, weight = self._even_sample(self._count(self.n_features**2 / 2, 1, 24))
+        return self._by_class(solver(self._damp(_gram(X, weight / 2))))
 
     def _head(self) -> Metric:
         """Bound of the features with most curvature, and the diagonal for the others.
@@ -139,36 +139,33 @@ class Metrics:
         # Correlations come from the sample, the diagonal from all rows: a feature may be missing in
         # the sample.
         scale = np.sqrt(by_row[0, head] / np.einsum("ii->i", M))
-        inverse = _inverse(M * scale[:, None] * scale)
+        solve_head = solver(M * scale[:, None] * scale)
 
         def solve(G: Array) -> Array:
             out = G / by_row
-            out[:, head] = small_product(G[:, head], inverse)
+            out[:, head] = solve_head(G[:, head])
             return out
 
         return self._by_class(solve)
 
     def _blocks(self, v: Array) -> Metric:
-        count = self._count(self.n_classes * self.n_features**2 / 2)
+        count = self._count(self.n_classes * self.n_features**2 / 2, _PASSES)
         X, weight, P = self._curved_sample(v, count)
-        inverses = [_inverse(self._damp(_gram(X, weight * p * (1 - p)), 1e-6)) for p in P.T]
-
-        def solve(G: Array) -> Array:
-            return np.stack(
-                [small_product(g[None], M)[0] for g, M in zip(G, inverses, strict=True)]
-            )
-
-        return self._by_class(solve)
+        solvers = [solver(self._damp(_gram(X, weight * p * (1 - p)), 1e-6)) for p in P.T]
+        return self._by_class(
+            lambda G: np.concatenate([s(g[None]) for g, s in zip(G, solvers, strict=True)])
+        )
 
     def _full(self, v: Array) -> Metric:
         n, K = self.n_features, self.n_classes
-        X, weight, P = self._curved_sample(v, self._count(float(n * K) ** 2 / 2))
+        X, weight, P = self._curved_sample(v, self._count(float(n * K) ** 2 / 2, _PASSES))
         # In float32: the metric needs no more digits, and it takes half the time.
         x, p = X.astype(np.float32), (P * np.sqrt(weight[:, None])).astype(np.float32)
-        H = np.zeros((K * n, K * n))
-        for rows in blocks(len(x), 1024):
-            U = (p[rows, :, None] * x[rows, None, :]).reshape(-1, K * n)
-            H -= U.T @ U
+
+        def fill(rows: slice, out: Array) -> None:
+            np.multiply(p[rows, :, None], x[rows, None, :], out=out.reshape(-1, K, n))
+
+        H = -gram(len(x), K * n, np.float32, fill)
         # H_kl = -Σ p_k p_l x̃x̃ᵀ between two classes, and H_kk = Σ p_k (1 - p_k) x̃x̃ᵀ what they sum
         # up to.
         by_class = H.reshape(K, n, K, n)
@@ -179,8 +176,8 @@ class Metrics:
         stiffness = np.einsum("kiki->i", by_class) / K**2
         for i in range(n):
             by_class[:, i, :, i] += stiffness[i]
-        inverse = _inverse(H)
-        return self._by_class(lambda G: small_product(G.reshape(1, -1), inverse).reshape(K, n))
+        solve = solver(H)
+        return self._by_class(lambda G: solve(G.reshape(1, -1)).reshape(K, n))
 
     def _by_row(self, v: Array) -> Array:
         """(K, D + 1) of a flat vector."""
@@ -200,27 +197,16 @@ class Metrics:
 
 
 def _gram(X: Array, weight: Array) -> Array:
-    """Σ weight·x xᵀ."""
-    n = X.shape[1]
-    total = np.zeros((n, n))
-    few = len(X) * n**2 <= _SMALL_GRAM
-    for rows in blocks(len(X), max(SMALL_PRODUCT // n**2, 16) if few else 4096):
-        scaled = X[rows] * np.sqrt(weight[rows, None])
-        total += scaled.T @ scaled
-    return total
+    """Σ weight·x xᵀ, for weights ≥ 0."""
+    n_rows, n = X.shape
+    scale = np.sqrt(weight)[:, None].astype(X.dtype)
 
+    def fill(rows: slice, out: Array) -> None:
+        np.multiply(X[rows], scale[rows], out=out)
 
-def _inverse(M: Array) -> Array:
-    """Inverse of a positive definite matrix, scaled to a unit diagonal on the way."""
-    from scipy.linalg import lapack
-
-    scale = 1 / np.sqrt(np.einsum("ii->i", M))
-    M = M * scale[:, None] * scale
-    jitter, failed = 1e-13, 1
-    while failed:
-        factor, failed = lapack.dpotrf(M + jitter * np.eye(len(M)), lower=1, overwrite_a=1)
-        jitter *= 100
-    # Half the work of solving for the columns of the identity.
-    inverse, _ = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    inverse += np.tril(inverse, -1).T
-    return np.asarray(inverse * scale[:, None] * scale)
+    M = gram(n_rows, n, X.dtype, fill)
+    diagonal = np.einsum("ii->i", M)
+    # Squares may lie beyond float32 where features do not.
+    if not np.isfinite(diagonal).all() or X[:, diagonal < 1e-30].any():
+        M = gram(n_rows, n, np.float64, fill)
+    return M

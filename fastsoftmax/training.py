@@ -76,27 +76,26 @@ def minimize(
     Iterate
         The last one. A KeyboardInterrupt ends the run with ``state.message`` "interrupted".
     """
-    centred = CentredObjective(objective)
+    # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = CentredObjective(objective)
 
-    def norm(gradient: Array) -> float:
-        return float(np.abs(centred.original_gradient(gradient)).max())
+        def norm(gradient: Array) -> float:
+            return float(np.abs(centred.original_gradient(gradient)).max())
 
-    problem = solvers.Problem(
-        objective=centred,
-        metric=Metrics(centred),
-        norm=norm,
-        tol=tol,
-        max_iter=max_iter,
-        noise=float(np.finfo(objective.dtype).eps),
-        progress=None if progress is None else lambda s: progress(Iterate(s, centred)),
-    )
-    if state is None:
-        x0 = objective.x0 if start is None else centred.start(*start)
-        state = problem.start(x0)
-    try:
-        # Overflow shows in the loss, which is looked at.
-        with np.errstate(over="ignore", invalid="ignore"):
+        problem = solvers.Problem(
+            objective=centred,
+            metric=Metrics(centred),
+            norm=norm,
+            tol=tol,
+            max_iter=max_iter,
+            noise=float(np.finfo(objective.dtype).eps),
+            progress=None if progress is None else lambda s: progress(Iterate(s, centred)),
+        )
+        if state is None:
+            state = problem.start(objective.x0 if start is None else centred.start(*start))
+        try:
             solvers.minimize(problem, state, solver)
-    except KeyboardInterrupt:
-        state.message = INTERRUPTED
+        except KeyboardInterrupt:
+            state.message = INTERRUPTED
     return Iterate(state, centred)

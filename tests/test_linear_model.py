@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -145,3 +146,29 @@ def test_progress_reports_every_iteration():
     assert [iteration for iteration, *_ in seen] == list(range(1, model.n_iter_ + 1))
     assert seen[-1][2] <= model.tol
     assert seen[-1][1] < seen[0][1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_features_that_are_not_finite_are_found_by_the_fit(bad, warm_start):
+    rng = np.random.default_rng(0)
+    X, y, weight = rng.standard_normal((300, 4)), rng.integers(0, 3, 300), np.ones(300)
+    model = SoftmaxRegression(warm_start=warm_start).fit(X, y)
+    coef = model.coef_
+    X[7, 2], weight[7] = bad, 0
+    for features in (X, X.astype(np.float32), sparse.csr_array(X)):
+        with pytest.raises(ValueError, match="Input X contains"):
+            model.fit(features, y + 1, sample_weight=weight)
+    assert model.coef_ is coef
+    assert model.classes_.tolist() == [0, 1, 2]
+
+
+def test_labels_of_any_integer_kind():
+    X = np.random.default_rng(0).standard_normal((60, 2))
+    for y in (np.arange(60, dtype=np.int8) % 3 * 40 - 50, np.arange(60, dtype=np.uint64) % 2 << 63):
+        model = SoftmaxRegression(tol=1e-2).fit(X, y)
+        assert model.classes_.tolist() == np.unique(y).tolist()
+        assert model.classes_.dtype == y.dtype
+        assert set(model.predict(X)) <= set(y)
+    with pytest.warns(UserWarning, match="unique classes"):
+        SoftmaxRegression(tol=1.0).fit(X, np.arange(60))

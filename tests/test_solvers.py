@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
 
-from fastsoftmax import SoftmaxObjective, solvers, training
+from fastsoftmax import SoftmaxObjective, _cholesky, _gram, metrics, solvers, training
 from fastsoftmax.coordinates import CentredObjective
 from fastsoftmax.metrics import Metrics
 
@@ -172,3 +172,33 @@ def test_an_interruption_keeps_what_was_reached():
     assert last.state.message == training.INTERRUPTED
     assert last.state.n_iter == 3
     assert last.state.loss < obj.value(obj.x0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 1), (1500, 51), (777, 65), (300, 130)])
+def test_gram_and_cholesky(shape, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, weight = rng.standard_normal(shape).astype(dtype), rng.random(shape[0])
+    expected = (X.astype(float) * weight[:, None]).T @ X
+    found = metrics._gram(X, weight)
+    np.testing.assert_allclose(found, expected, atol=30 * np.finfo(dtype).eps * expected.max())
+    monkeypatch.setattr(_gram, "n_gram_workers", lambda *_: 2)
+    assert np.array_equal(metrics._gram(X, weight), found)
+    scale = np.geomspace(1e-3, 1e3, shape[1])
+    M, G = (found + np.eye(shape[1])) * scale[:, None] * scale, rng.standard_normal((4, shape[1]))
+    np.testing.assert_allclose(_cholesky.solver(M)(G @ M), G, rtol=1e-6, atol=1e-6)
+
+
+def test_a_singular_matrix_is_made_definite():
+    v = np.arange(1.0, 100)
+    assert np.isfinite(_cholesky.solver(np.outer(v, v))(v[None])).all()
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_squares_may_lie_beyond_float32(factor):
+    X = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32)
+    scaled = X * np.array([1, factor, 1], np.float32)
+    expected = scaled.astype(float).T @ scaled.astype(float)
+    np.testing.assert_allclose(
+        np.diag(metrics._gram(scaled, np.ones(500))), np.diag(expected), rtol=1e-5
+    )

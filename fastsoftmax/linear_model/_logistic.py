@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from typing import Any
@@ -10,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import linear_model
 from sklearn.base import _fit_context
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from fastsoftmax import training
 from fastsoftmax.linear_model._fitting import (
     FEATURES,
     Tasks,
+    check_overflow,
     check_weights,
+    encode_labels,
     end_of_fit,
-    label_numbers,
 )
 from fastsoftmax.objective import SoftmaxObjective
 
@@ -97,16 +98,15 @@ solver, max_iter, verbose, warm_start, n_jobs
             On Ctrl-C; the estimator then holds the parameters reached, and has warned of it.
         """
         self._check_supported()
-        X, y = validate_data(self, X, y, **FEATURES)
-        check_classification_targets(y)
-        classes = np.unique(y)
+        # Whether X is finite shows in the fit: see `check_overflow`.
+        X, y = validate_data(self, X, y, ensure_all_finite=False, **FEATURES)
+        classes, labels = encode_labels(y)
         if len(classes) < 2:
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data "
                 f"contains only one class: {classes[0]!r}"
             )
-        labels = label_numbers(y, classes)
-        tasks = Tasks(self, X, y, sample_weight, self._attributes)
+        tasks = Tasks(self, X, y, sample_weight, functools.partial(self._attributes, classes))
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         total = len(labels) if weight is None else float(weight.sum(dtype=np.float64))
         objective = SoftmaxObjective(
@@ -118,11 +118,10 @@ solver, max_iter, verbose, warm_start, n_jobs
             fit_intercept=self.fit_intercept,
             sample_weight=weight,
         )
-        self.classes_ = classes
         start = self._start(objective) if self.warm_start and hasattr(self, "coef_") else None
         zeros = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
         W, b = start or zeros
-        tasks.start(self._form(W, zeros[1] if b is None else b, X.dtype))
+        tasks.start(self._form(classes, W, zeros[1] if b is None else b, X.dtype))
         last = training.minimize(
             objective,
             solver=_SOLVERS[self.solver],
@@ -131,7 +130,8 @@ solver, max_iter, verbose, warm_start, n_jobs
             start=start,
             progress=lambda iterate: self._report(tasks, iterate),
         )
-        for name, value in self._attributes(last).items():
+        check_overflow(last, self, X)
+        for name, value in tasks.parameters(last).items():
             setattr(self, name, value)
         self.n_iter_ = np.array([last.state.n_iter], np.int32)
         if self.max_iter == 0:
@@ -212,14 +212,14 @@ solver, max_iter, verbose, warm_start, n_jobs
                 f"{iterate.gradient_norm:.2e}, {iterate.passes} passes"
             )
 
-    def _attributes(self, iterate: training.Iterate) -> dict[str, Any]:
-        return self._form(*iterate.parameters, iterate.objective.objective.dtype)
+    def _attributes(self, classes: Array, iterate: training.Iterate) -> dict[str, Any]:
+        return self._form(classes, *iterate.parameters, iterate.objective.objective.dtype)
 
-    def _form(self, W: Array, b: Array, dtype: Any) -> dict[str, Any]:
+    def _form(self, classes: Array, W: Array, b: Array, dtype: Any) -> dict[str, Any]:
         """scikit-learn's shapes: one row for two classes."""
         if len(W) == 2:
             W, b = W[1:] - W[:1], b[1:] - b[:1]
-        return {"coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
+        return {"classes_": classes, "coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 
     def _start(self, objective: SoftmaxObjective) -> tuple[Array, Array | None]:
         """W and b of an earlier fit."""

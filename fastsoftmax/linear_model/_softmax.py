@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastsoftmax import _validate, reference, training
@@ -16,9 +16,10 @@ from fastsoftmax.linear_model._fitting import (
     FEATURES,
     CallbackSupportMixin,
     Tasks,
+    check_overflow,
     check_weights,
+    encode_labels,
     end_of_fit,
-    label_numbers,
     print_line,
     with_callbacks,
 )
@@ -183,13 +184,17 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
         X, y, objective, classes = self._objective(X, y, sample_weight)
         start = self._start(classes, objective.n_features)
         self._forget_batches()
-        self.classes_ = classes
         if self.solver == "adam":
+            self.classes_ = classes
             self._fit_in_batches(objective, start)
         else:
-            tasks = Tasks(self, X, y, sample_weight, _attributes)
+            tasks = Tasks(self, X, y, sample_weight, functools.partial(_attributes, classes))
             state = None if resume is None else resume()
-            self._minimize(objective, start, tasks, progress, state)
+            last = self._minimize(objective, start, tasks, progress, state)
+            check_overflow(last, self, X)
+            for name, value in tasks.parameters(last).items():
+                setattr(self, name, value)
+            end_of_fit(last, self.tol)
             tasks.close()
         return self
 
@@ -240,15 +245,15 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
 
     def _check_data(self, X: Any, y: Any) -> tuple[Any, Array, Array, Array | None]:
         """X and y checked, classes, and the labels' numbers; None for probability targets."""
+        unchecked = {"ensure_all_finite": self.solver == "adam"}  # see `check_overflow`
         if getattr(np.asarray(y), "ndim", 0) == 2 and np.shape(y)[1] > 1 and _is_float(y):
-            X, y = validate_data(self, X, y, multi_output=True, **FEATURES)
+            X, y = validate_data(self, X, y, multi_output=True, **unchecked, **FEATURES)
             return X, y, np.arange(y.shape[1]), None
-        X, y = validate_data(self, X, y, **FEATURES)
-        check_classification_targets(y)
-        classes = np.unique(y)
+        X, y = validate_data(self, X, y, **unchecked, **FEATURES)
+        classes, labels = encode_labels(y)
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
-        return X, y, classes, label_numbers(y, classes)
+        return X, y, classes, labels
 
     def _probability_weights(self, n_classes: int) -> Array | None:
         """Class weights for probability targets."""
@@ -280,7 +285,7 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
         tasks: Tasks,
         progress: Any,
         state: State | None,
-    ) -> None:
+    ) -> training.Iterate:
         def report(iterate: training.Iterate) -> None:
             tasks(iterate)
             if progress is not None:
@@ -291,7 +296,7 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
         W0 = np.zeros((objective.n_classes, objective.n_features))
         W, b = start or (W0, None)
         tasks.start({"coef_": W, "intercept_": np.zeros(len(W)) if b is None else b, "n_iter_": 0})
-        last = training.minimize(
+        return training.minimize(
             objective,
             solver=self.solver,
             tol=self.tol,
@@ -300,9 +305,6 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
             state=state,
             progress=report,
         )
-        for name, value in _attributes(last).items():
-            setattr(self, name, value)
-        end_of_fit(last, self.tol)
 
     # ----------------------------------------------------------------------------- predicting
 
@@ -338,10 +340,11 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
         return reference.log_softmax(self._logits(X))
 
 
-def _attributes(iterate: training.Iterate) -> dict[str, Any]:
+def _attributes(classes: Array, iterate: training.Iterate) -> dict[str, Any]:
     W, b = iterate.parameters
     dtype = iterate.objective.objective.dtype
     return {
+        "classes_": classes,
         "coef_": W.astype(dtype),
         "intercept_": b.astype(dtype),
         "n_iter_": iterate.state.n_iter,
