@@ -206,9 +206,9 @@ _turns: dict[str, Turns] = {}  # by worker, as a process may hold several
 
 
 @contextlib.contextmanager
-def dask_threads() -> Iterator[int]:
+def dask_threads(worker: Any = None) -> Iterator[int]:
     """Within it kernels use the threads Dask gives this task; Numba's count is put back after."""
-    worker = get_worker()
+    worker = get_worker() if worker is None else worker
     state, turns = worker.state, _turns.setdefault(worker.address, Turns())
     with turns.take(state.nthreads, len(state.executing)) as n:
         if jit_disabled():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dask import delayed
 
 from fastsoftmax._backend import LOSS
+from fastsoftmax._dask_direct import call_where_they_are
 from fastsoftmax._dask_shares import Share, Shares, dask_threads
 from fastsoftmax._data import Data, evenly, stack
 from fastsoftmax._options import checked_total
@@ -53,12 +54,12 @@ class Total:
         return self.loss(total, l2), weight, self.sums.bias / np.float64(total)
 
 
-def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
+def sum_share(share: Share, point: tuple[Any, ...], worker: Any = None) -> Sums:
     """Sum over a share, on its worker; W, b, center and options of `Data.sum` make the point."""
     W, b, center, how = point
     # What came over the network may be read-only, and Numba would compile anew for it.
     W = np.require(W, None, ["C", "A", "W"])
-    with dask_threads():
+    with dask_threads(worker):
         sums = share.sum(W, b, center, **how)
         if how.get("mode") == LOSS:
             return Sums(sums.loss(1.0, 0.0), None, None)
@@ -102,6 +103,11 @@ class Distributed(Data):
         point: Any = (W, b, center, how)
         if large:
             point = delayed(point, pure=False, traverse=False)
+        else:
+            keys = [future.key for future in self.shares.futures]
+            parts = call_where_they_are(self.shares.client, sum_share, keys, point)
+            if parts is not None:
+                return Total(tree(parts, add), W)
         tasks = self.shares.tasks(sum_share, [point] * len(self.shares.futures))
         if large:
             tasks = [tree(tasks, delayed(add, pure=False))]

@@ -9,19 +9,21 @@ r"""Softmax regression over rows that lie on Dask's workers.
     model.predict(X)                                        # a dask array, not computed yet
 
 **How it works.** The partitions are cut into shares, ranges of about equal size, one a worker. A
-worker loads its share once and keeps it. An evaluation sends W out, one task a share sums loss and
+worker loads its share once and keeps it. An evaluation sends W out, each worker sums loss and
 gradient in one sweep over its rows, and the sums are added in float64 in a fixed tree: on the
 workers where they are large, so that the client receives one, and here where they are small. So the
 bits follow from the partitions and the number of shares (``n_shares``), not from who computes what
-when. A share that dies with its worker is made again by Dask from the graph that made it, as is W:
-a fit that loses workers ends with the same bits. A fit begins with a sample of the rows, of about
-64 MiB at most, sent to the client, which makes its metric of it (see `fastsoftmax.metrics`).
+when. Small sums are asked for by a message, which Dask's dashboard does not show; large ones, and
+those where a message fails, are tasks. A share that dies with its worker is made again by Dask from
+the graph that made it, as is W: a fit that loses workers ends with the same bits. A fit begins with
+a sample of the rows, of about 64 MiB at most, sent to the client, which makes its metric of it (see
+`fastsoftmax.metrics`).
 
 **What an evaluation costs**, for N rows on M workers and a network of B bytes a second:
 
     passes     one over each worker's rows; no row leaves its worker
     work       N/M · 4KD multiply-adds and additions, or reading N/M · D numbers if that is longer
-    messages   M tasks, about M/3 additions where K·D is large, and their round trip
+    messages   M of them and one round trip, or M tasks and about M/3 additions where K·D is large
     bytes      down 4KD (8KD in float64) to every worker, each passing it on: log₂M steps in a row;
                up 8KD from every worker, three at a time: 3·log₄M gradients in a row
 

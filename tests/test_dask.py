@@ -26,6 +26,7 @@ from distributed import Client, wait  # noqa: E402
 
 import fastsoftmax.dask  # noqa: E402
 from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
+from fastsoftmax._dask_direct import call_where_they_are  # noqa: E402
 from fastsoftmax.dask import SoftmaxObjective  # noqa: E402
 
 
@@ -129,6 +130,20 @@ def test_large_weights_travel_and_are_added_between_workers_with_the_same_bits(
     monkeypatch.setattr(_dask_sums, "_LARGE", 0)
     np.testing.assert_array_equal(everything(obj, W, bias), want)
     assert len(obj._data._last) == 1
+
+
+def test_small_weights_need_no_tasks_but_where_that_fails(client, problem, monkeypatch):
+    X, W, y, bias, s = problem
+    obj = SoftmaxObjective.from_chunks(spread([900, 2000, 4100], X, y, s), n_shares=3)
+    want = everything(obj, W, bias)
+    assert obj._data._last is None  # no task was sent
+    keys = [future.key for future in obj._data.shares.futures]
+    fails = _dask_sums.add  # called like this
+    assert call_where_they_are(client, fails, keys, None) is None
+    assert call_where_they_are(client, _dask_sums.sum_share, ["nowhere"], None) is None
+    monkeypatch.setattr(_dask_sums, "call_where_they_are", lambda *_: None)
+    np.testing.assert_array_equal(everything(obj, W, bias), want)
+    assert len(obj._data._last) == 3
 
 
 def test_bits_follow_from_partitions_and_shares_alone(client, problem):
