@@ -28,14 +28,18 @@ CHUNK = 64
 
 
 class _Panel:
-    """Vectors of a matrix's row: ``width`` whole ones and one of ``rest`` lanes, or none (0)."""
+    """Vectors of a matrix's row: ``width`` whole ones and one of ``rest`` lanes, or none (0).
 
-    def __init__(self, builder, width, rest, lanes, matrices) -> None:
+    Unless it is ``wide``, the row has no more of them, so that where it lies takes a shift: with
+    multiplications for both parts, two nonzeros ahead and here, they took most of the time.
+    """
+
+    def __init__(self, builder, width, rest, wide, lanes, matrices) -> None:
         self.builder, self.width, self.full = builder, width, lanes
         self.lanes = [lanes] * width + [rest] * (rest > 0)
-        self.matrix, self.step, self.second, self.second_step = (
-            builder.extract_value(matrices, i) for i in range(4)
-        )
+        self.matrix, step, self.second = (builder.extract_value(matrices, i) for i in range(3))
+        self.step = step if wide else emit.intp(width * lanes)
+        self.second_step = emit.intp(rest)
 
     def of_column(self, column: ir.Value) -> list[ir.Value]:
         """Pointers to the vectors of a row of the two matrices."""
@@ -112,21 +116,27 @@ def _over_nonzeros(context, builder, sig, args, panel, initial, body):
 
 
 def _switched(builder, args, lanes, emit_case) -> None:
-    """Branch on (whole vectors, lanes of the rest) to one emitted loop each."""
+    """Branch on (whole vectors, lanes of the rest, whether the row is wide) to a loop each."""
     width, rest = args[:2]
-    key = builder.add(builder.mul(width, emit.intp(lanes)), rest)
-    done = builder.append_basic_block("panels.done")
-    switch = builder.switch(key, done)
     rests = [0, *(1 << i for i in range(lanes.bit_length() - 1))]
-    for vectors in range(PANEL + 1):
-        for tail in rests:
-            if vectors + tail == 0:
-                continue
-            block = builder.append_basic_block(f"panels.{vectors}.{tail}")
-            switch.add_case(emit.intp(vectors * lanes + tail), block)
-            builder.position_at_end(block)
-            emit_case(vectors, tail)
-            builder.branch(done)
+    cases = [(vectors, tail, False) for vectors in range(PANEL + 1) for tail in rests]
+    cases += [(vectors, 0, True) for vectors in range(1, PANEL + 1)]
+
+    def key(vectors, tail, wide):
+        return (wide * (PANEL + 1) + vectors) * lanes + tail
+
+    whole = builder.mul(width, emit.intp(lanes))
+    is_wide = builder.icmp_signed("!=", whole, builder.extract_value(args[6], 1))
+    is_wide = builder.and_(is_wide, builder.icmp_signed(">", width, emit.intp(0)))
+    more = builder.select(is_wide, emit.intp(key(0, 0, True)), emit.intp(0))
+    done = builder.append_basic_block("panels.done")
+    switch = builder.switch(builder.add(builder.add(whole, rest), more), done)
+    for vectors, tail, wide in cases[1:]:  # but for the empty one
+        block = builder.append_basic_block(f"panels.{vectors}.{tail}.{wide}")
+        switch.add_case(emit.intp(key(vectors, tail, wide)), block)
+        builder.position_at_end(block)
+        emit_case(vectors, tail, wide)
+        builder.branch(done)
     builder.position_at_end(done)
 
 
@@ -138,8 +148,8 @@ def _gather(typingctx, width, rest, count, columns, later, values, matrices, sta
     def codegen(context, builder, signature, args):
         lanes = lanes_of(start.dtype)
 
-        def emit_case(vectors: int, tail: int) -> None:
-            panel = _Panel(builder, vectors, tail, lanes, args[6])
+        def emit_case(vectors: int, tail: int, wide: bool) -> None:
+            panel = _Panel(builder, vectors, tail, wide, lanes, args[6])
             scalar_type = emit.ir_scalar(start.dtype)
             zeros = [emit.constant(ir.VectorType(scalar_type, n), 0.0) for n in panel.lanes]
 
@@ -158,19 +168,18 @@ def _gather(typingctx, width, rest, count, columns, later, values, matrices, sta
 
 
 @intrinsic
-def _scatter(typingctx, width, rest, count, columns, later, values, matrices, addend, squared):
+def _scatter(typingctx, width, rest, count, columns, later, values, matrices, addend):
     intp = types.intp
-    sig = types.void(intp, intp, intp, columns, later, values, matrices, addend, types.boolean)
+    sig = types.void(intp, intp, intp, columns, later, values, matrices, addend)
 
     def codegen(context, builder, signature, args):
         lanes = lanes_of(addend.dtype)
 
-        def emit_case(vectors: int, tail: int) -> None:
-            panel = _Panel(builder, vectors, tail, lanes, args[6])
+        def emit_case(vectors: int, tail: int, wide: bool) -> None:
+            panel = _Panel(builder, vectors, tail, wide, lanes, args[6])
             added = panel.load(panel.in_order(args[7]))
 
             def body(column, value, carried):
-                value = builder.select(args[8], builder.fmul(value, value), value)
                 targets = panel.of_column(column)
                 panel.store(panel.add_product(value, added, panel.load(targets)), targets)
                 return []
@@ -199,17 +208,15 @@ def locate(indices, count, n_columns, columns):
 def gather(width, rest, count, columns, later, values, matrices, start, total):
     """total[:] = start[:] + Σ_j values[j]·row(columns[j]).
 
-    ``matrices`` are (matrix, its row length, second matrix, its row length); a row is ``width``
-    vectors of the first followed by one of ``rest`` lanes, or none, of the second. The rows of
-    as many columns at ``later`` are prefetched.
+    ``matrices`` are (matrix, its row length, second matrix); a row is ``width`` vectors of the
+    first followed by one of ``rest`` lanes, or none, of the second, whose row it is. With fewer
+    vectors than the first one's row has, ``rest`` is 0. The rows of as many columns at ``later``
+    are prefetched.
     """
     _gather(width, rest, count, columns, later, values, matrices, start, total)
 
 
 @helper
-def scatter(width, rest, count, columns, later, values, matrices, addend, squared):
-    """row(columns[j]) += values[j]·addend[:] for every j, rows as in `gather`.
-
-    With ``squared`` values count by their square.
-    """
-    _scatter(width, rest, count, columns, later, values, matrices, addend, squared)
+def scatter(width, rest, count, columns, later, values, matrices, addend):
+    """row(columns[j]) += values[j]·addend[:] for every j, rows as in `gather`."""
+    _scatter(width, rest, count, columns, later, values, matrices, addend)
