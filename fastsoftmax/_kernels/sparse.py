@@ -17,7 +17,7 @@ import numpy as np
 
 from fastsoftmax._kernels.dense import add_row_sums, transform_tile, write_input_grad
 from fastsoftmax._kernels.emit import HEIGHT
-from fastsoftmax._kernels.gather import CHUNK, PANEL, gather, locate, scatter
+from fastsoftmax._kernels.gather import CHUNK, PANEL, gather, scatter
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.loss import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
@@ -98,17 +98,10 @@ class Parts(NamedTuple):
 
 
 @helper
-def chunk_of(nonzeros, j, stop, columns):
-    """(count, later indices, values, whether an index was wrong) of up to CHUNK nonzeros from j.
-
-    Their columns go to ``columns``.
-    """
-    count = min(stop - j, CHUNK)
-    indices = advance(nonzeros.indices, j)
-    wrong = locate(indices, count, nonzeros.n_features, columns)
+def later_than(nonzeros, j, count):
+    """Where the indices of ``count`` nonzeros lie that come CHUNK after those from j on."""
     within = j + CHUNK + count <= nonzeros.indptr[nonzeros.n_rows]
-    later = advance(indices, CHUNK if within else 0)
-    return count, later, advance(nonzeros.values, j), wrong
+    return advance(nonzeros.indices, j + CHUNK if within else j)
 
 
 @helper
@@ -119,20 +112,19 @@ def vectors_at(k, whole, rest, lanes):
 
 
 @helper
-def gather_row(nonzeros, weights, bias, row, z, columns):
+def gather_row(nonzeros, weights, bias, row, z):
     """Logits of a row, ``z`` padded to whole vectors; returns whether an index was wrong."""
     matrix, whole, rest = weights
     first, stop = nonzeros.indptr[row], nonzeros.indptr[row + 1]
     second, wrong, before = advance(matrix, nonzeros.n_features * whole), 0, bias
     # An empty row takes one step too, of no nonzeros.
     for j in range(first, max(stop, first + 1), CHUNK):
-        count, later, values, outside = chunk_of(nonzeros, j, stop, columns)
-        wrong |= outside
-        k = 0
+        count, k = min(stop - j, CHUNK), 0
         while k < whole + rest:
             width, tail = vectors_at(k, whole, rest, lane_count(z))
-            gather(
-                width, tail, count, columns, later, values,
+            wrong |= gather(
+                width, tail, count, advance(nonzeros.indices, j), later_than(nonzeros, j, count),
+                nonzeros.n_features, advance(nonzeros.values, j),
                 (advance(matrix, k), whole, second), advance(before, k), advance(z, k),
             )  # fmt: skip
             k += width * lane_count(z) + tail
@@ -141,32 +133,34 @@ def gather_row(nonzeros, weights, bias, row, z, columns):
 
 
 @helper
-def scatter_chunk(nonzeros, sums, r, count, columns, later, values):
+def scatter_chunk(nonzeros, sums, r, j, count, values):
     matrix, whole, rest = sums
-    second, k = advance(matrix, nonzeros.n_features * whole), 0
+    second, wrong, k = advance(matrix, nonzeros.n_features * whole), 0, 0
     while k < whole + rest:
         width, tail = vectors_at(k, whole, rest, lane_count(r))
-        matrices = (advance(matrix, k), whole, second)
-        scatter(width, tail, count, columns, later, values, matrices, advance(r, k))
+        wrong |= scatter(
+            width, tail, count, advance(nonzeros.indices, j), later_than(nonzeros, j, count),
+            nonzeros.n_features, values, (advance(matrix, k), whole, second), advance(r, k),
+        )  # fmt: skip
         k += width * lane_count(r) + tail
+    return wrong
 
 
 @helper
-def scatter_row(nonzeros, sums, row, r, columns, squared, squares):
+def scatter_row(nonzeros, sums, row, r, squared, squares):
     """Add a row's nonzeros times ``r`` to the sums; returns whether an index was wrong.
 
     For the Hessian's diagonal values count by their square, for which there is room in ``squares``.
     """
     stop, wrong = nonzeros.indptr[row + 1], 0
     for j in range(nonzeros.indptr[row], stop, CHUNK):
-        count, later, values, outside = chunk_of(nonzeros, j, stop, columns)
-        wrong |= outside
+        count, values = min(stop - j, CHUNK), advance(nonzeros.values, j)
         if squared:
             for i in range(count):
                 squares[i] = values[i] * values[i]
-            scatter_chunk(nonzeros, sums, r, count, columns, later, squares)
+            wrong |= scatter_chunk(nonzeros, sums, r, j, count, squares)
         else:
-            scatter_chunk(nonzeros, sums, r, count, columns, later, values)
+            wrong |= scatter_chunk(nonzeros, sums, r, j, count, values)
     return wrong
 
 
@@ -190,7 +184,6 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
     statistics = advance(by_row, padded * tile)
     dx = advance(statistics, N_STATISTICS * tile)
     squares = advance(dx, 2 * HEIGHT * tile)
-    columns = as_int64_pointer(advance(squares, CHUNK))
     nonzeros = Nonzeros(
         as_int64_pointer(problem.indptr),
         as_pointer(problem.indices, problem.index_type),
@@ -208,7 +201,7 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
         rows = min(tile, min(first + problem.block_rows, problem.n_rows) - row)
         for r in range(rows):
             logits = advance(by_row, r * padded)
-            wrong |= gather_row(nonzeros, weights, bias, row + r, logits, columns)
+            wrong |= gather_row(nonzeros, weights, bias, row + r, logits)
         transpose_tile(by_row, padded, rows, n_logits, z, tile)
         loss += transform_tile(problem, terms, row, rows, z, t, scratch, statistics)
         if problem.mode != LOSS:
@@ -216,7 +209,7 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
             transpose_tile(z, tile, n_classes, rows, by_row, padded)
             for r in range(rows):
                 p = advance(by_row, r * padded)
-                wrong |= scatter_row(nonzeros, sums, row + r, p, columns, squared, squares)
+                wrong |= scatter_row(nonzeros, sums, row + r, p, squared, squares)
         if problem.input_grad != 0:
             write_input_grad(problem, row, rows, z, scratch, dx)
     if wrong != 0:
