@@ -1,9 +1,13 @@
 """Softmax and its relatives along an axis that is not the last: columns in lanes, nothing moved.
 
-The array is (outer, n, inner), reduced over n. Rows are cut into chunks and columns into strips;
-each task reduces its piece to a maximum and two sums a column (merged afterwards, in order), and in
-a second sweep writes its piece of the result. A single long row is an (n/inner, inner) array whose
-columns are merged too.
+The array is (outer, n, inner), reduced over n; a single long row is one of inner = 1. It is read in
+rows of ``period`` columns: several rows of few columns count as one long row, so that no lane is
+empty, and their sums are put together at the end. Where a strip of columns fits the cache, one task
+does all there is to do with it. Otherwise tasks reduce chunks of rows to a maximum and two sums a
+column, which are merged in order, and in a second sweep write the results.
+
+Results are written in whole cache lines that begin wherever lines do: a line across the border of
+two rows takes shifts and factors of both, as those of the first columns follow those of the last.
 """
 
 from __future__ import annotations
@@ -11,112 +15,443 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from fastsoftmax._kernels.elementary import exp
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.rows import exp_sum_over, maximum_over, merge
+from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
+from fastsoftmax._kernels.rows import finite_shift, log_of_sum, maximum, maximum_over, merge
 from fastsoftmax._kernels.simd import (
+    LANES_64,
     advance,
     as_pointer,
+    fence,
+    fetch_add,
     lane_count,
     load,
+    load_double,
     load_first,
+    misalignment,
     pointer,
+    prefetch,
+    select,
     splat,
     store,
     store_first,
+    store_narrow,
+    stream,
 )
 
-# Columns of a strip and rows reduced at once: 32 rows of 256 floats stay in L1.
-STRIP = 256
+# Rows summed in registers before they meet the running sums, and columns of a strip.
 BLOCK = 32
+STRIP = 512
+# Rows of fewer columns are read several at a time.
+SHORT_PERIOD = 128
+LONG_PERIOD = 1024
+# Elements of a strip that one task reads twice, from the cache the second time.
+KEPT = 1 << 16
+KEPT_VECTORS = 4
+MAX_CHUNKS, MAX_CHUNK = 64, 8192
+FINISHED = 128
+# Elements drawn at once, at least.
+DRAWN = 4096
+AHEAD = 1024
 
 
 class Columns(NamedTuple):
-    """A contiguous (outer, n, inner) array and what belongs to its columns."""
+    """A contiguous (outer, n, inner) array and how its columns are summed."""
 
     x: int
-    out: int  # 0 while reducing
+    out: int
     outer: int
-    n: int
     inner: int
-    padded: int  # inner, rounded up to whole vectors
+    total: int  # n * inner
+    mode: int
+    streamed: bool
+    whole: bool  # a task does everything with its strip
+    period: int  # columns of a row as it is read: a multiple of inner
+    n_rows: int  # such rows, the last perhaps shorter
+    strip: int
+    n_strips: int
     chunk: int  # rows of a task
     n_chunks: int
-    exponentiate: bool  # out = exp(x - shift)·factor, otherwise (x - shift) - factor
-    top: int  # reducing: (outer, n_chunks, padded) each; writing: (outer, padded) each
-    tally: int
-    rest: int
-    shift: int
-    factor: int
+    drawn: int  # tasks drawn at once
+    padded: int  # columns of a row of sums
 
 
-@helper
-def run_task(job, task, scratch):
-    """Reduce, or write, one chunk of rows of one strip of columns."""
-    n_strips = (job.inner + STRIP - 1) // STRIP
-    strip = task % n_strips
-    chunk = task // n_strips % job.n_chunks
-    outer = task // (n_strips * job.n_chunks)
-    first, stop = chunk * job.chunk, min((chunk + 1) * job.chunk, job.n)
-    left, right = strip * STRIP, min((strip + 1) * STRIP, job.inner)
-    if job.out == 0:
-        reduce_piece(job, outer, chunk, first, stop, left, right, scratch)
+def layout(call, lanes):
+    """How the columns of an array are summed: a pure function of its shape."""
+    x, out, outer, n, inner, mode, streamed = call
+    total = n * inner
+    strip = min(KEPT // max(n, 1) // (2 * lanes) * 2 * lanes, STRIP)
+    few = n * inner < DRAWN and inner >= lanes
+    whole = strip >= KEPT_VECTORS * lanes and (few or outer * inner >= 16 * lanes)
+    period = inner
+    if not whole:
+        strip = STRIP
+        times = 1
+        while times * inner < SHORT_PERIOD or times * inner % lanes != 0:
+            times *= 2
+        if times * inner <= LONG_PERIOD:
+            period = times * inner
+            strip = period  # their sums are folded by one task
+    n_rows = (total + period - 1) // period
+    strip = min(strip, period)
+    n_strips = (period + strip - 1) // strip
+    chunk, drawn = n_rows, 1
+    if whole:
+        drawn = max(DRAWN // (n * strip), 1)
     else:
-        write_piece(job, outer, first, stop, left, right, scratch)
+        n_chunks = max(min(MAX_CHUNKS // (outer * n_strips), n_rows // (2 * BLOCK)), 1)
+        chunk = min((n_rows + n_chunks - 1) // n_chunks, MAX_CHUNK)
+    n_chunks = (n_rows + chunk - 1) // chunk
+    padded = ((strip if whole else period) + 3 * lanes - 1) // lanes * lanes
+    return Columns(
+        x, out, outer, inner, total, mode, streamed, whole, period, n_rows, strip, n_strips,
+        chunk, n_chunks, drawn, padded,
+    )  # fmt: skip
+
+
+layout_of = helper(layout)
+
+
+# ---------------------------------------------------------------------------------- the first sweep
 
 
 @helper
-def reduce_piece(job, outer, chunk, first, stop, left, right, scratch):
-    """Leave maximum, count and rest of every column of the piece behind."""
-    edge = pointer(scratch)
-    lanes = lane_count(edge)
-    x = advance(as_pointer(job.x, scratch), outer * job.n * job.inner)
-    row = (outer * job.n_chunks + chunk) * job.padded
-    maxima = advance(as_pointer(job.top, scratch), row)
-    counts = advance(as_pointer(job.tally, scratch), row)
-    rests = advance(as_pointer(job.rest, scratch), row)
+def add_block(source, step, rows, ahead, top, count, rest):
+    """Add some rows of a column of vectors to its running maximum and sums."""
+    zero, one = splat(0.0, top), splat(1.0, top)
+    m = maximum(maximum_over(source, rows, step), top)
+    shift = finite_shift(m)
+    risen = m > top
+    rest = select(risen, (rest + count) * exp(top - shift), rest)
+    count = select(risen, zero, count)
+    part = zero
+    for i in range(rows):
+        value = load(advance(source, i * step))
+        prefetch(advance(ahead, i * step))
+        highest = value == m
+        part = select(highest, part, part + exp(value - shift))
+        count = select(highest, count + one, count)
+    # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
+    return m, select(shift == m, count, zero), rest + part
+
+
+@helper
+def add_rows(x, step, rows, left, right, limit, sums, size, edge):
+    """Add rows of ``step`` columns, valid up to ``limit``, to the sums of columns [left, right)."""
+    lanes = lane_count(x)
     lowest = splat(-math.inf, load(edge))
-    zero = splat(0.0, lowest)
-    for column in range(left, right, lanes):
-        store(advance(maxima, column), lowest)
-        store(advance(counts, column), zero)
-        store(advance(rests, column), zero)
-    for i in range(first, stop, BLOCK):
-        rows = min(BLOCK, stop - i)
+    for i in range(0, rows, BLOCK):
+        height = min(BLOCK, rows - i)
+        following = BLOCK * step if i + BLOCK < rows else 0
         for column in range(left, right, lanes):
-            source, step = advance(x, i * job.inner + column), job.inner
-            if column + lanes > job.inner:
-                for r in range(rows):
-                    v = load_first(advance(source, r * step), job.inner - column, lowest)
+            source, stride = advance(x, i * step + column), step
+            ahead = advance(source, following)
+            if column + lanes > limit:
+                for r in range(height):
+                    v = load_first(advance(source, r * step), limit - column, lowest)
                     store(advance(edge, r * lanes), v)
-                source, step = edge, lanes
-            m = maximum_over(source, rows, step)
-            count, rest = exp_sum_over(source, rows, step, m)
-            a, b, c = advance(maxima, column), advance(counts, column), advance(rests, column)
-            m, count, rest = merge(load(a), load(b), load(c), m, count, rest)
-            store(a, m)
+                source, stride, ahead = edge, lanes, edge
+            a = advance(sums, column - left)
+            b, c = advance(a, size), advance(a, 2 * size)
+            top, count, rest = add_block(source, stride, height, ahead, load(a), load(b), load(c))
+            store(a, top)
             store(b, count)
             store(c, rest)
 
 
 @helper
-def write_piece(job, outer, first, stop, left, right, scratch):
-    """Write the results of the piece from its columns' shift and factor."""
-    lanes = lane_count(pointer(scratch))
-    x, out = as_pointer(job.x, scratch), as_pointer(job.out, scratch)
-    shifts = advance(as_pointer(job.shift, scratch), outer * job.padded)
-    factors = advance(as_pointer(job.factor, scratch), outer * job.padded)
-    zero = splat(0.0, load(pointer(scratch)))
+def reduce_piece(job, x, first, stop, left, right, sums, edge):
+    """Leave maximum, count and rest of columns [left, right) of some rows in ``sums``."""
+    lanes, size = lane_count(x), job.padded
+    zero = splat(0.0, load(edge))
+    lowest = splat(-math.inf, zero)
+    for column in range(0, right - left, lanes):
+        a = advance(sums, column)
+        store(a, lowest)
+        store(advance(a, size), zero)
+        store(advance(a, 2 * size), zero)
+    full = min(stop, job.total // job.period)
+    start = advance(x, first * job.period)
+    add_rows(start, job.period, full - first, left, right, job.period, sums, size, edge)
+    if full < stop:
+        start = advance(x, full * job.period)
+        limit = job.total - full * job.period
+        add_rows(start, job.period, 1, left, right, limit, sums, size, edge)
+
+
+@helper
+def widen(sums, size, n, wide, wide_size):
+    """Copy sums of n columns to where float64 is summed."""
+    for k in range(3):
+        for i in range(0, n, LANES_64):
+            store(advance(wide, k * wide_size + i), load_double(advance(sums, k * size + i)))
+
+
+@helper
+def load_sums(p, size):
+    return load(p), load(advance(p, size)), load(advance(p, 2 * size))
+
+
+@helper
+def merge_into(p, other, size):
+    """Merge one vector of sums with another."""
+    m, count, rest = load_sums(p, size)
+    other_m, other_count, other_rest = load_sums(other, size)
+    m, count, rest = merge(m, count, rest, other_m, other_count, other_rest)
+    store(p, m)
+    store(advance(p, size), count)
+    store(advance(p, 2 * size), rest)
+
+
+@helper
+def fold(job, wide):
+    """Merge the sums of the rows that were read as one: halves, until one row is left."""
+    width = job.period
+    while width > job.inner:
+        width //= 2
+        for i in range(0, width, LANES_64):
+            merge_into(advance(wide, i), advance(wide, width + i), job.padded)
+
+
+# ------------------------------------------------------------------------------------- between them
+
+
+@helper
+def finish_columns(job, wide, n_parts, n, table):
+    """Merge the parts of n columns' sums; leave shifts and factors, or logarithms, in ``table``.
+
+    softmax = exp(x - shift)·factor; log_softmax = x - shift - factor; logsumexp = factor.
+    """
+    size = job.padded
+    row = 3 * size
+    for i in range(0, n, LANES_64):
+        top, count, rest = load_sums(advance(wide, i), size)
+        for part in range(1, n_parts):
+            other, other_count, other_rest = load_sums(advance(wide, part * row + i), size)
+            top, count, rest = merge(top, count, rest, other, other_count, other_rest)
+        shift = finite_shift(top)
+        if job.mode == SOFTMAX:
+            # SciPy's pattern: a column with an infinite maximum is NaN throughout.
+            factor = splat(1.0, top) / (count + rest) + (top - top)
+        else:
+            factor = log_of_sum(count, rest)
+            if job.mode == LOGSUMEXP:
+                factor = top + factor
+        store_narrow(advance(table, i), shift)
+        store_narrow(advance(table, size + i), factor)
+
+
+@helper
+def copy_columns(source, n, target):
+    lanes = lane_count(source)
+    for i in range(0, n, lanes):
+        store_first(advance(target, i), n - i, load(advance(source, i)))
+
+
+@helper
+def repeat_columns(job, table):
+    """Let the table go on with its first columns, up to a vector beyond the period."""
+    for k in range(2):
+        values = advance(table, k * job.padded)
+        for i in range(job.inner, job.period + lane_count(table)):
+            values[i] = values[i - job.inner]
+
+
+# --------------------------------------------------------------------------------- the second sweep
+
+
+@helper
+def result(job, v, shift, factor):
+    v = v - load(shift)
+    return exp(v) * load(factor) if job.mode == SOFTMAX else v - load(factor)
+
+
+@helper
+def write_some(job, x, out, n, shifts, factors):
+    """The first n results of a vector, n being less than its lanes."""
+    v = load_first(x, n, splat(0.0, load(shifts)))
+    store_first(out, n, result(job, v, shifts, factors))
+
+
+@helper
+def write_piece(job, x, out, first, stop, left, right, table, ahead):
+    """Write columns [left, right) of some rows; where lines count, from one line to another."""
+    lanes = lane_count(x)
+    lines = job.streamed or not job.whole
     for i in range(first, stop):
-        start = (outer * job.n + i) * job.inner
-        for column in range(left, right, lanes):
-            width = job.inner - column
-            source, target = advance(x, start + column), advance(out, start + column)
-            v = load(source) if width >= lanes else load_first(source, width, zero)
-            v = v - load(advance(shifts, column))
-            factor = load(advance(factors, column))
-            v = exp(v) * factor if job.exponentiate else v - factor
-            if width >= lanes:
-                store(target, v)
+        row = i * job.period
+        start, end = row + left, min(row + right, job.total)
+        shifts = advance(table, -start)
+        factors = advance(shifts, job.padded)
+        if lines:
+            if start == 0:
+                head = min(misalignment(out), job.total)
+                if head > 0:
+                    write_some(job, x, out, head, shifts, factors)
+            start = min(start + misalignment(advance(out, start)), job.total)
+            end = min(end + misalignment(advance(out, end)), job.total)
+        for p in range(start, end - lanes + 1, lanes):
+            source, target = advance(x, p), advance(out, p)
+            prefetch(advance(source, ahead))
+            v = result(job, load(source), advance(shifts, p), advance(factors, p))
+            if job.streamed:
+                stream(target, v)
             else:
-                store_first(target, width, v)
+                store(target, v)
+        rest = max(end - start, 0) % lanes
+        if rest > 0:
+            p = end - rest
+            write_some(
+                job, advance(x, p), advance(out, p), rest, advance(shifts, p), advance(factors, p)
+            )
+
+
+# -------------------------------------------------------------------------------------------- tasks
+
+
+@helper
+def scratch_size_of(job, lanes):
+    """Elements of a worker's scratch: a block of masked vectors, and sums."""
+    return BLOCK * lanes + 3 * job.padded
+
+
+@helper
+def whole_task(job, task, scratch, wide, table):
+    """Everything that belongs to one strip of columns."""
+    like = load(table)
+    lanes = lane_count(table)
+    strip, outer = task % job.n_strips, task // job.n_strips
+    left, right = strip * job.strip, min((strip + 1) * job.strip, job.inner)
+    x = advance(as_pointer(job.x, like), outer * job.total)
+    edge = scratch
+    sums, n = advance(scratch, BLOCK * lanes), right - left
+    reduce_piece(job, x, 0, job.n_rows, left, right, sums, edge)
+    if job.streamed:  # the line on the border needs the first columns of the next strip, or row
+        beyond = right if right < job.inner else 0
+        reduce_piece(job, x, 0, job.n_rows, beyond, beyond + lanes, advance(sums, n), edge)
+        n += lanes
+    widen(sums, job.padded, n, wide, job.padded)
+    finish_columns(job, wide, 1, n, table)
+    if job.mode == LOGSUMEXP:
+        target = advance(as_pointer(job.out, like), outer * job.inner + left)
+        copy_columns(advance(table, job.padded), right - left, target)
+        return
+    out = advance(as_pointer(job.out, like), outer * job.total)
+    write_piece(job, x, out, 0, job.n_rows, left, right, table, job.strip)
+
+
+@helper
+def begin(array):
+    """Where the first cache line of an array begins."""
+    return advance(pointer(array), misalignment(pointer(array)))
+
+
+@helper
+def piece_of(job, task):
+    """A task's part: (outer, chunk, first row, row behind the last, first column, behind it)."""
+    strip = task % job.n_strips
+    chunk = task // job.n_strips % job.n_chunks
+    outer = task // (job.n_strips * job.n_chunks)
+    first, stop = chunk * job.chunk, min((chunk + 1) * job.chunk, job.n_rows)
+    left, right = strip * job.strip, min((strip + 1) * job.strip, job.period)
+    return outer, chunk, first, stop, left, right
+
+
+@helper
+def reduce_task(job, task, scratch, wide):
+    outer, chunk, first, stop, left, right = piece_of(job, task)
+    lanes = lane_count(scratch)
+    x = advance(as_pointer(job.x, load(scratch)), outer * job.total)
+    sums = advance(scratch, BLOCK * lanes)
+    reduce_piece(job, x, first, stop, left, right, sums, scratch)
+    target = advance(wide, (outer * job.n_chunks + chunk) * 3 * job.padded)
+    widen(sums, job.padded, right - left, advance(target, left), job.padded)
+    fold(job, target)
+
+
+@helper
+def finish_task(call, task, sums, tables):
+    """Merge the chunks of some columns."""
+    job = layout_of(call, lane_count(pointer(tables)))
+    wide, table = begin(sums), begin(tables)
+    n_pieces = (job.inner + FINISHED - 1) // FINISHED
+    outer, left = task // n_pieces, task % n_pieces * FINISHED
+    n = min(FINISHED, job.inner - left)
+    source = advance(wide, outer * job.n_chunks * 3 * job.padded + left)
+    target = advance(table, outer * 2 * job.padded + left)
+    finish_columns(job, source, job.n_chunks, n, target)
+    if job.mode == LOGSUMEXP:
+        out = advance(as_pointer(job.out, load(table)), outer * job.inner + left)
+        copy_columns(advance(target, job.padded), n, out)
+
+
+@helper
+def write_task(job, task, table):
+    outer, _, first, stop, left, right = piece_of(job, task)
+    like = load(table)
+    x = advance(as_pointer(job.x, like), outer * job.total)
+    out = advance(as_pointer(job.out, like), outer * job.total)
+    values = advance(table, outer * 2 * job.padded + left)
+    write_piece(job, x, out, first, stop, left, right, values, AHEAD)
+
+
+# ------------------------------------------------------------------------------------------ workers
+
+
+@helper
+def room(job, like, workers):
+    """Scratch of the workers, float64 sums and the table, each a row more than needed."""
+    lanes = lane_count(pointer(like))
+    parts = workers if job.whole else job.outer * job.n_chunks
+    tables = workers if job.whole else job.outer
+    scratch = np.empty(workers * scratch_size_of(job, lanes) + lanes, like.dtype)
+    wide = np.empty(parts * 3 * job.padded + LANES_64, np.float64)
+    table = np.empty(tables * 2 * job.padded + lanes, like.dtype)
+    counter = np.empty(2, np.int64)
+    counter[0], counter[1] = 0, 0
+    return scratch, wide, table, counter
+
+
+@helper
+def sweep_first(call, worker, scratch, wide, table, counter):
+    """Draw strips to finish, or pieces to reduce."""
+    job = layout_of(call, lane_count(pointer(table)))
+    p, sums, values = begin(scratch), begin(wide), begin(table)
+    p = advance(p, worker * scratch_size_of(job, lane_count(p)))
+    n_tasks = job.outer * job.n_chunks * job.n_strips
+    first = fetch_add(pointer(counter), job.drawn)
+    while first < n_tasks:
+        for task in range(first, min(first + job.drawn, n_tasks)):
+            if job.whole:
+                own = advance(sums, worker * 3 * job.padded)
+                whole_task(job, task, p, own, advance(values, worker * 2 * job.padded))
+            else:
+                reduce_task(job, task, p, sums)
+        first = fetch_add(pointer(counter), job.drawn)
+    fence()
+
+
+@helper
+def sweep_again(call, table, counter):
+    """Draw pieces to write."""
+    job = layout_of(call, lane_count(pointer(table)))
+    n_tasks = job.outer * job.n_chunks * job.n_strips
+    task = fetch_add(advance(pointer(counter), 1), 1)
+    while task < n_tasks:
+        write_task(job, task, begin(table))
+        task = fetch_add(advance(pointer(counter), 1), 1)
+    fence()
+
+
+@helper
+def finish_count(job):
+    return 0 if job.whole else job.outer * ((job.inner + FINISHED - 1) // FINISHED)
+
+
+@helper
+def complete_tables(job, table):
+    for outer in range(job.outer):
+        repeat_columns(job, advance(begin(table), outer * 2 * job.padded))
