@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastsoftmax._kernels.elementary import exp
+from fastsoftmax._kernels.emit import VECTOR_BYTES
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
 from fastsoftmax._kernels.rows import finite_shift, log_of_sum, maximum, maximum_over, merge
@@ -43,7 +44,8 @@ from fastsoftmax._kernels.simd import (
 )
 
 # Rows summed in registers before they meet the running sums, and columns of a strip.
-BLOCK = 32
+# With rows a multiple of half a page apart, more lines of a column than 8 push each other out of L1.
+BLOCK, ALIASED_BLOCK, ALIASED_BYTES = 32, 8, 2048
 STRIP = 512
 # Rows of fewer columns are read several at a time.
 SHORT_PERIOD = 128
@@ -51,11 +53,13 @@ LONG_PERIOD = 1024
 # Elements of a strip that one task reads twice, from the cache the second time.
 KEPT = 1 << 16
 KEPT_VECTORS = 4
+WHOLE_TASKS = 8
 MAX_CHUNKS, MAX_CHUNK = 64, 8192
 FINISHED = 128
 # Elements drawn at once, at least.
 DRAWN = 4096
 AHEAD = 1024
+WRITTEN = 4096
 
 
 class Columns(NamedTuple):
@@ -73,9 +77,11 @@ class Columns(NamedTuple):
     n_rows: int  # such rows, the last perhaps shorter
     strip: int
     n_strips: int
+    block: int  # rows summed in registers
     chunk: int  # rows of a task
     n_chunks: int
     drawn: int  # tasks drawn at once
+    written: int  # columns of a strip in the second sweep
     padded: int  # columns of a row of sums
 
 
@@ -83,9 +89,11 @@ def layout(call, lanes):
     """How the columns of an array are summed: a pure function of its shape."""
     x, out, outer, n, inner, mode, streamed = call
     total = n * inner
-    strip = min(KEPT // max(n, 1) // (2 * lanes) * 2 * lanes, STRIP)
+    group = KEPT_VECTORS * lanes
+    share = (outer * inner // WHOLE_TASKS + group) // group * group
+    strip = min(KEPT // n // group * group, STRIP, share)
     few = n * inner < DRAWN and inner >= lanes
-    whole = strip >= KEPT_VECTORS * lanes and (few or outer * inner >= 16 * lanes)
+    whole = strip >= group and (few or outer * inner >= 16 * lanes)
     period = inner
     if not whole:
         strip = STRIP
@@ -105,10 +113,12 @@ def layout(call, lanes):
         n_chunks = max(min(MAX_CHUNKS // (outer * n_strips), n_rows // (2 * BLOCK)), 1)
         chunk = min((n_rows + n_chunks - 1) // n_chunks, MAX_CHUNK)
     n_chunks = (n_rows + chunk - 1) // chunk
+    block = ALIASED_BLOCK if period % (ALIASED_BYTES // VECTOR_BYTES * lanes) == 0 else BLOCK
+    written = period if period <= WRITTEN else strip
     padded = ((strip if whole else period) + 3 * lanes - 1) // lanes * lanes
     return Columns(
         x, out, outer, inner, total, mode, streamed, whole, period, n_rows, strip, n_strips,
-        chunk, n_chunks, drawn, padded,
+        block, chunk, n_chunks, drawn, written, padded,
     )  # fmt: skip
 
 
@@ -139,13 +149,13 @@ def add_block(source, step, rows, ahead, top, count, rest):
 
 
 @helper
-def add_rows(x, step, rows, left, right, limit, sums, size, edge):
-    """Add rows of ``step`` columns, valid up to ``limit``, to the sums of columns [left, right)."""
-    lanes = lane_count(x)
+def add_rows(job, x, rows, left, right, limit, sums, edge):
+    """Add rows, of which ``limit`` columns exist, to the sums of columns [left, right)."""
+    lanes, step, size = lane_count(x), job.period, job.padded
     lowest = splat(-math.inf, load(edge))
-    for i in range(0, rows, BLOCK):
-        height = min(BLOCK, rows - i)
-        following = BLOCK * step if i + BLOCK < rows else 0
+    for i in range(0, rows, job.block):
+        height = min(job.block, rows - i)
+        following = job.block * step if i + job.block < rows else 0
         for column in range(left, right, lanes):
             source, stride = advance(x, i * step + column), step
             ahead = advance(source, following)
@@ -175,11 +185,11 @@ def reduce_piece(job, x, first, stop, left, right, sums, edge):
         store(advance(a, 2 * size), zero)
     full = min(stop, job.total // job.period)
     start = advance(x, first * job.period)
-    add_rows(start, job.period, full - first, left, right, job.period, sums, size, edge)
+    add_rows(job, start, full - first, left, right, job.period, sums, edge)
     if full < stop:
         start = advance(x, full * job.period)
         limit = job.total - full * job.period
-        add_rows(start, job.period, 1, left, right, limit, sums, size, edge)
+        add_rows(job, start, 1, left, right, limit, sums, edge)
 
 
 @helper
@@ -329,12 +339,14 @@ def whole_task(job, task, scratch, wide, table):
     edge = scratch
     sums, n = advance(scratch, BLOCK * lanes), right - left
     reduce_piece(job, x, 0, job.n_rows, left, right, sums, edge)
-    if job.streamed:  # the line on the border needs the first columns of the next strip, or row
+    if job.streamed and job.n_strips > 1:  # the line on the border: those of the next strip, or row
         beyond = right if right < job.inner else 0
         reduce_piece(job, x, 0, job.n_rows, beyond, beyond + lanes, advance(sums, n), edge)
         n += lanes
     widen(sums, job.padded, n, wide, job.padded)
     finish_columns(job, wide, 1, n, table)
+    if job.n_strips == 1:
+        repeat_columns(job, table)
     if job.mode == LOGSUMEXP:
         target = advance(as_pointer(job.out, like), outer * job.inner + left)
         copy_columns(advance(table, job.padded), right - left, target)
@@ -350,19 +362,19 @@ def begin(array):
 
 
 @helper
-def piece_of(job, task):
+def piece_of(job, task, width):
     """A task's part: (outer, chunk, first row, row behind the last, first column, behind it)."""
-    strip = task % job.n_strips
-    chunk = task // job.n_strips % job.n_chunks
-    outer = task // (job.n_strips * job.n_chunks)
+    n_strips = (job.period + width - 1) // width
+    strip, chunk = task % n_strips, task // n_strips % job.n_chunks
+    outer = task // (n_strips * job.n_chunks)
     first, stop = chunk * job.chunk, min((chunk + 1) * job.chunk, job.n_rows)
-    left, right = strip * job.strip, min((strip + 1) * job.strip, job.period)
+    left, right = strip * width, min((strip + 1) * width, job.period)
     return outer, chunk, first, stop, left, right
 
 
 @helper
 def reduce_task(job, task, scratch, wide):
-    outer, chunk, first, stop, left, right = piece_of(job, task)
+    outer, chunk, first, stop, left, right = piece_of(job, task, job.strip)
     lanes = lane_count(scratch)
     x = advance(as_pointer(job.x, load(scratch)), outer * job.total)
     sums = advance(scratch, BLOCK * lanes)
@@ -390,7 +402,7 @@ def finish_task(call, task, sums, tables):
 
 @helper
 def write_task(job, task, table):
-    outer, _, first, stop, left, right = piece_of(job, task)
+    outer, _, first, stop, left, right = piece_of(job, task, job.written)
     like = load(table)
     x = advance(as_pointer(job.x, like), outer * job.total)
     out = advance(as_pointer(job.out, like), outer * job.total)
@@ -438,7 +450,7 @@ def sweep_first(call, worker, scratch, wide, table, counter):
 def sweep_again(call, table, counter):
     """Draw pieces to write."""
     job = layout_of(call, lane_count(pointer(table)))
-    n_tasks = job.outer * job.n_chunks * job.n_strips
+    n_tasks = job.outer * job.n_chunks * ((job.period + job.written - 1) // job.written)
     task = fetch_add(advance(pointer(counter), 1), 1)
     while task < n_tasks:
         write_task(job, task, begin(table))
