@@ -16,7 +16,15 @@ from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, S
 
 Array = npt.NDArray[Any]
 
-__all__ = ["LOGSUMEXP", "LOG_SOFTMAX", "SOFTMAX", "columns", "direct_rows", "logits_loss", "reduce_or_map"]
+__all__ = [
+    "LOGSUMEXP",
+    "LOG_SOFTMAX",
+    "SOFTMAX",
+    "columns",
+    "direct_rows",
+    "logits_loss",
+    "reduce_or_map",
+]
 
 # Fewer elements than this are done before another thread has woken up.
 _SERIAL_ELEMENTS = 30_000

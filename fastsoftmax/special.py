@@ -141,7 +141,10 @@ def logsumexp(
     array = np.asarray(a)
     if b is None and not (keepdims or return_sign) and _is_direct(array, axis):
         shape = array.shape
-        kept = () if axis is None else shape[:axis] + (shape[axis + 1 :] if axis != -1 else ())
+        if isinstance(axis, int):
+            kept = shape[: axis % array.ndim] + shape[axis % array.ndim + 1 :]
+        else:
+            kept = ()
         result = np.empty(kept, array.dtype)
         _call_direct(array, result, axis, "LOGSUMEXP")
         return result[()]
@@ -185,11 +188,11 @@ def _is_direct(x: Array, axis: Axis) -> bool:
 
 def _call_direct(x: Array, out: Array, axis: Axis, mode: str) -> None:
     kernels = _kernels()
-    if axis is None or axis == -1 or axis == x.ndim - 1:
+    if isinstance(axis, int) and axis not in (-1, x.ndim - 1):
+        kernels.columns(x, out, _around(x, (axis % x.ndim,)), getattr(kernels, mode))
+    else:
         n = x.size if axis is None else x.shape[-1]
         kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, getattr(kernels, mode))
-    else:
-        kernels.columns(x, out, _around(x, (axis % x.ndim,)), getattr(kernels, mode))
 
 
 def _around(x: Array, axes: tuple[int, ...]) -> tuple[int, int, int]:

@@ -12,16 +12,15 @@ two rows takes shifts and factors of both, as those of the first columns follow 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
+from fastsoftmax._kernels.column_sums import finish_columns, fold, reduce_piece, widen
 from fastsoftmax._kernels.elementary import exp
 from fastsoftmax._kernels.emit import VECTOR_BYTES
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
-from fastsoftmax._kernels.rows import finite_shift, log_of_sum, maximum, maximum_over, merge
 from fastsoftmax._kernels.simd import (
     LANES_64,
     advance,
@@ -30,34 +29,31 @@ from fastsoftmax._kernels.simd import (
     fetch_add,
     lane_count,
     load,
-    load_double,
     load_first,
     misalignment,
     pointer,
     prefetch,
-    select,
     splat,
     store,
     store_first,
-    store_narrow,
     stream,
 )
 
-# Rows summed in registers before they meet the running sums, and columns of a strip.
-# With rows a multiple of half a page apart, more lines of a column than 8 push each other out of L1.
+# Rows summed in registers before they meet the running sums. Where rows are a multiple of half a
+# page apart, more lines of a column push each other out of L1: (64, 1024) took 28 us instead of 21.
 BLOCK, ALIASED_BLOCK, ALIASED_BYTES = 32, 8, 2048
 STRIP = 512
 # Rows of fewer columns are read several at a time.
 SHORT_PERIOD = 128
 LONG_PERIOD = 1024
 # Elements of a strip that one task reads twice, from the cache the second time.
-KEPT = 1 << 16
+KEPT = 1 << 18
 KEPT_VECTORS = 4
 WHOLE_TASKS = 8
 MAX_CHUNKS, MAX_CHUNK = 64, 8192
 FINISHED = 128
-# Elements drawn at once, at least.
-DRAWN = 4096
+# Elements drawn at once, and so few that they are one task anyway.
+DRAWN, FEW = 1 << 17, 4096
 AHEAD = 1024
 WRITTEN = 4096
 
@@ -92,7 +88,7 @@ def layout(call, lanes):
     group = KEPT_VECTORS * lanes
     share = (outer * inner // WHOLE_TASKS + group) // group * group
     strip = min(KEPT // n // group * group, STRIP, share)
-    few = n * inner < DRAWN and inner >= lanes
+    few = n * inner < FEW and inner >= lanes
     whole = strip >= group and (few or outer * inner >= 16 * lanes)
     period = inner
     if not whole:
@@ -108,7 +104,7 @@ def layout(call, lanes):
     n_strips = (period + strip - 1) // strip
     chunk, drawn = n_rows, 1
     if whole:
-        drawn = max(DRAWN // (n * strip), 1)
+        drawn = max(min(DRAWN // (n * strip), outer * n_strips // (2 * WHOLE_TASKS)), 1)
     else:
         n_chunks = max(min(MAX_CHUNKS // (outer * n_strips), n_rows // (2 * BLOCK)), 1)
         chunk = min((n_rows + n_chunks - 1) // n_chunks, MAX_CHUNK)
@@ -125,133 +121,7 @@ def layout(call, lanes):
 layout_of = helper(layout)
 
 
-# ---------------------------------------------------------------------------------- the first sweep
-
-
-@helper
-def add_block(source, step, rows, ahead, top, count, rest):
-    """Add some rows of a column of vectors to its running maximum and sums."""
-    zero, one = splat(0.0, top), splat(1.0, top)
-    m = maximum(maximum_over(source, rows, step), top)
-    shift = finite_shift(m)
-    risen = m > top
-    rest = select(risen, (rest + count) * exp(top - shift), rest)
-    count = select(risen, zero, count)
-    part = zero
-    for i in range(rows):
-        value = load(advance(source, i * step))
-        prefetch(advance(ahead, i * step))
-        highest = value == m
-        part = select(highest, part, part + exp(value - shift))
-        count = select(highest, count + one, count)
-    # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
-    return m, select(shift == m, count, zero), rest + part
-
-
-@helper
-def add_rows(job, x, rows, left, right, limit, sums, edge):
-    """Add rows, of which ``limit`` columns exist, to the sums of columns [left, right)."""
-    lanes, step, size = lane_count(x), job.period, job.padded
-    lowest = splat(-math.inf, load(edge))
-    for i in range(0, rows, job.block):
-        height = min(job.block, rows - i)
-        following = job.block * step if i + job.block < rows else 0
-        for column in range(left, right, lanes):
-            source, stride = advance(x, i * step + column), step
-            ahead = advance(source, following)
-            if column + lanes > limit:
-                for r in range(height):
-                    v = load_first(advance(source, r * step), limit - column, lowest)
-                    store(advance(edge, r * lanes), v)
-                source, stride, ahead = edge, lanes, edge
-            a = advance(sums, column - left)
-            b, c = advance(a, size), advance(a, 2 * size)
-            top, count, rest = add_block(source, stride, height, ahead, load(a), load(b), load(c))
-            store(a, top)
-            store(b, count)
-            store(c, rest)
-
-
-@helper
-def reduce_piece(job, x, first, stop, left, right, sums, edge):
-    """Leave maximum, count and rest of columns [left, right) of some rows in ``sums``."""
-    lanes, size = lane_count(x), job.padded
-    zero = splat(0.0, load(edge))
-    lowest = splat(-math.inf, zero)
-    for column in range(0, right - left, lanes):
-        a = advance(sums, column)
-        store(a, lowest)
-        store(advance(a, size), zero)
-        store(advance(a, 2 * size), zero)
-    full = min(stop, job.total // job.period)
-    start = advance(x, first * job.period)
-    add_rows(job, start, full - first, left, right, job.period, sums, edge)
-    if full < stop:
-        start = advance(x, full * job.period)
-        limit = job.total - full * job.period
-        add_rows(job, start, 1, left, right, limit, sums, edge)
-
-
-@helper
-def widen(sums, size, n, wide, wide_size):
-    """Copy sums of n columns to where float64 is summed."""
-    for k in range(3):
-        for i in range(0, n, LANES_64):
-            store(advance(wide, k * wide_size + i), load_double(advance(sums, k * size + i)))
-
-
-@helper
-def load_sums(p, size):
-    return load(p), load(advance(p, size)), load(advance(p, 2 * size))
-
-
-@helper
-def merge_into(p, other, size):
-    """Merge one vector of sums with another."""
-    m, count, rest = load_sums(p, size)
-    other_m, other_count, other_rest = load_sums(other, size)
-    m, count, rest = merge(m, count, rest, other_m, other_count, other_rest)
-    store(p, m)
-    store(advance(p, size), count)
-    store(advance(p, 2 * size), rest)
-
-
-@helper
-def fold(job, wide):
-    """Merge the sums of the rows that were read as one: halves, until one row is left."""
-    width = job.period
-    while width > job.inner:
-        width //= 2
-        for i in range(0, width, LANES_64):
-            merge_into(advance(wide, i), advance(wide, width + i), job.padded)
-
-
-# ------------------------------------------------------------------------------------- between them
-
-
-@helper
-def finish_columns(job, wide, n_parts, n, table):
-    """Merge the parts of n columns' sums; leave shifts and factors, or logarithms, in ``table``.
-
-    softmax = exp(x - shift)·factor; log_softmax = x - shift - factor; logsumexp = factor.
-    """
-    size = job.padded
-    row = 3 * size
-    for i in range(0, n, LANES_64):
-        top, count, rest = load_sums(advance(wide, i), size)
-        for part in range(1, n_parts):
-            other, other_count, other_rest = load_sums(advance(wide, part * row + i), size)
-            top, count, rest = merge(top, count, rest, other, other_count, other_rest)
-        shift = finite_shift(top)
-        if job.mode == SOFTMAX:
-            # SciPy's pattern: a column with an infinite maximum is NaN throughout.
-            factor = splat(1.0, top) / (count + rest) + (top - top)
-        else:
-            factor = log_of_sum(count, rest)
-            if job.mode == LOGSUMEXP:
-                factor = top + factor
-        store_narrow(advance(table, i), shift)
-        store_narrow(advance(table, size + i), factor)
+# ----------------------------------------------------------------------------------- their results
 
 
 @helper
@@ -268,9 +138,6 @@ def repeat_columns(job, table):
         values = advance(table, k * job.padded)
         for i in range(job.inner, job.period + lane_count(table)):
             values[i] = values[i - job.inner]
-
-
-# --------------------------------------------------------------------------------- the second sweep
 
 
 @helper
@@ -311,7 +178,7 @@ def write_piece(job, x, out, first, stop, left, right, table, ahead):
                 stream(target, v)
             else:
                 store(target, v)
-        rest = max(end - start, 0) % lanes
+        rest = (end - start) % lanes
         if rest > 0:
             p = end - rest
             write_some(
@@ -326,33 +193,6 @@ def write_piece(job, x, out, first, stop, left, right, table, ahead):
 def scratch_size_of(job, lanes):
     """Elements of a worker's scratch: a block of masked vectors, and sums."""
     return BLOCK * lanes + 3 * job.padded
-
-
-@helper
-def whole_task(job, task, scratch, wide, table):
-    """Everything that belongs to one strip of columns."""
-    like = load(table)
-    lanes = lane_count(table)
-    strip, outer = task % job.n_strips, task // job.n_strips
-    left, right = strip * job.strip, min((strip + 1) * job.strip, job.inner)
-    x = advance(as_pointer(job.x, like), outer * job.total)
-    edge = scratch
-    sums, n = advance(scratch, BLOCK * lanes), right - left
-    reduce_piece(job, x, 0, job.n_rows, left, right, sums, edge)
-    if job.streamed and job.n_strips > 1:  # the line on the border: those of the next strip, or row
-        beyond = right if right < job.inner else 0
-        reduce_piece(job, x, 0, job.n_rows, beyond, beyond + lanes, advance(sums, n), edge)
-        n += lanes
-    widen(sums, job.padded, n, wide, job.padded)
-    finish_columns(job, wide, 1, n, table)
-    if job.n_strips == 1:
-        repeat_columns(job, table)
-    if job.mode == LOGSUMEXP:
-        target = advance(as_pointer(job.out, like), outer * job.inner + left)
-        copy_columns(advance(table, job.padded), right - left, target)
-        return
-    out = advance(as_pointer(job.out, like), outer * job.total)
-    write_piece(job, x, out, 0, job.n_rows, left, right, table, job.strip)
 
 
 @helper
@@ -373,15 +213,35 @@ def piece_of(job, task, width):
 
 
 @helper
-def reduce_task(job, task, scratch, wide):
+def first_task(job, task, scratch, wide, table):
+    """Reduce a piece to ``wide``, or do everything that belongs to a strip."""
     outer, chunk, first, stop, left, right = piece_of(job, task, job.strip)
-    lanes = lane_count(scratch)
-    x = advance(as_pointer(job.x, load(scratch)), outer * job.total)
+    like, lanes, n = load(table), lane_count(table), right - left
+    x = advance(as_pointer(job.x, like), outer * job.total)
     sums = advance(scratch, BLOCK * lanes)
-    reduce_piece(job, x, first, stop, left, right, sums, scratch)
-    target = advance(wide, (outer * job.n_chunks + chunk) * 3 * job.padded)
-    widen(sums, job.padded, right - left, advance(target, left), job.padded)
-    fold(job, target)
+    borders = job.whole and job.streamed and job.n_strips > 1
+    for border in range(2 if borders else 1):
+        start, end = left, right
+        if border == 1:  # its line takes the first columns of the next strip, or row
+            start = right if right < job.inner else 0
+            end = start + lanes
+        reduce_piece(job, x, first, stop, start, end, advance(sums, border * n), scratch)
+    if not job.whole:
+        target = advance(wide, (outer * job.n_chunks + chunk) * 3 * job.padded)
+        widen(sums, job.padded, n, advance(target, left), job.padded)
+        fold(job, target)
+        return
+    width = n + lanes if borders else n
+    widen(sums, job.padded, width, wide, job.padded)
+    finish_columns(job, wide, 1, width, table)
+    if job.mode == LOGSUMEXP:
+        target = advance(as_pointer(job.out, like), outer * job.inner + left)
+        copy_columns(advance(table, job.padded), n, target)
+        return
+    if job.n_strips == 1:
+        repeat_columns(job, table)
+    out = advance(as_pointer(job.out, like), outer * job.total)
+    write_piece(job, x, out, first, stop, left, right, table, job.strip)
 
 
 @helper
@@ -433,15 +293,14 @@ def sweep_first(call, worker, scratch, wide, table, counter):
     job = layout_of(call, lane_count(pointer(table)))
     p, sums, values = begin(scratch), begin(wide), begin(table)
     p = advance(p, worker * scratch_size_of(job, lane_count(p)))
+    if job.whole:
+        sums = advance(sums, worker * 3 * job.padded)
+        values = advance(values, worker * 2 * job.padded)
     n_tasks = job.outer * job.n_chunks * job.n_strips
     first = fetch_add(pointer(counter), job.drawn)
     while first < n_tasks:
         for task in range(first, min(first + job.drawn, n_tasks)):
-            if job.whole:
-                own = advance(sums, worker * 3 * job.padded)
-                whole_task(job, task, p, own, advance(values, worker * 2 * job.padded))
-            else:
-                reduce_task(job, task, p, sums)
+            first_task(job, task, p, sums, values)
         first = fetch_add(pointer(counter), job.drawn)
     fence()
 
