@@ -10,20 +10,24 @@ import numpy.typing as npt
 
 from fastsoftmax import reference
 from fastsoftmax._csr import CSR
-from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
+from fastsoftmax._kernels.modes import DIAGONAL, FULL, GRADIENT, LOSS, LOWER_A, LOWER_B, PRODUCT
 from fastsoftmax._options import Targets
 
 Array = npt.NDArray[Any]
 
 __all__ = [
     "DIAGONAL",
+    "FULL",
     "GRADIENT",
     "LOSS",
+    "LOWER_A",
+    "LOWER_B",
     "PRODUCT",
     "accumulator",
     "block_rows",
     "gram",
     "jit_disabled",
+    "multiply_add",
 ]
 
 
@@ -68,6 +72,19 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
     from fastsoftmax import _gram
 
     return _gram.gram(n_rows, n, dtype, fill)
+
+
+def multiply_add(a: Array, b: Array, out: Array, lower: int = FULL) -> None:
+    """Add a·b to ``out``, all float64; ``lower`` says which of a and b is lower triangular.
+
+    Rows of b and ``out`` are contiguous and of a multiple of 8 columns.
+    """
+    if jit_disabled():
+        out += a @ b
+        return
+    from fastsoftmax import _gram
+
+    _gram.multiply_add(a, b, out, lower)
 
 
 def block_rows(sums: Any) -> int:

@@ -25,6 +25,7 @@ from fastsoftmax import reference
 from fastsoftmax._backend import gram
 from fastsoftmax._cholesky import solver
 from fastsoftmax.coordinates import CentredObjective
+from fastsoftmax.objective import flatten
 from fastsoftmax.solvers import Metric, small_product
 
 Array = npt.NDArray[np.float64]
@@ -74,13 +75,6 @@ class Metrics:
         rows = max(passes * a_pass / work, 8 * self.n_features, 2000)
         return int(min(rows, a_feature * (self.n_features + 100), n_rows))
 
-    def _even_sample(self, n_rows: int) -> tuple[Array, Array]:
-        """Rows x̃ and their share of the weight."""
-        pool = self.objective.pool
-        rows = pool.evenly(n_rows)
-        weight = pool.weights(rows)
-        return pool.rows(rows), weight / max(weight.sum(), 1e-300)
-
     def _curved_sample(self, v: Array, n_rows: int) -> tuple[Array, Array, Array]:
         """Rows x̃, their weights and probabilities; rows with much curvature are drawn more often.
 
@@ -112,8 +106,12 @@ class Metrics:
 
     def _bound(self) -> Metric:
         # At (60k, 784, 10) fits with 8, 12, 23 and 70 rows a feature took 13, 12, 11 and 11 passes.
-        X, weight = self._even_sample(self._count(self.n_features**2 / 2, 1, 24))
-        return self._by_class(solver(self._damp(_gram(X, weight / 2))))
+        pool = self.objective.pool
+        rows = pool.evenly(self._count(self.n_features**2 / 2, 1, 24))
+        weight = pool.weights(rows)
+        weight /= 2 * max(weight.sum(), 1e-300)
+        M = _gram(lambda part: pool.rows(rows[part]), weight)
+        return self._by_class(solver(self._damp(M)))
 
     def _head(self) -> Metric:
         """Bound of the features with most curvature, and the diagonal for the others.
@@ -129,11 +127,13 @@ class Metrics:
         by_row = self._by_row(diagonal)
         n, pool = inner.n_features, self.objective.pool
         if pool.n_rows < 2 * _HEAD:  # too few for a bound that is not singular but for λ
-            return self._by_class(lambda G: G / by_row)
+            return self._by_class(
+                lambda G: (G.reshape(-1, *by_row.shape) / by_row).reshape(G.shape)
+            )
         head = np.sort(np.argsort(by_row[0, :n])[-_HEAD:])
         rows = pool.evenly(8 * _HEAD)
         weight = pool.weights(rows)
-        M = self._damp(_gram(pool.rows(rows, head), weight))
+        M = self._damp(_gram(pool.rows(rows, head).__getitem__, weight))
         if self.has_bias:
             head = np.append(head, n)
         # Correlations come from the sample, the diagonal from all rows: a feature may be missing in
@@ -142,7 +142,7 @@ class Metrics:
         solve_head = solver(M * scale[:, None] * scale)
 
         def solve(G: Array) -> Array:
-            out = G / by_row
+            out = divide(G)
             out[:, head] = solve_head(G[:, head])
             return out
 
@@ -151,10 +151,17 @@ class Metrics:
     def _blocks(self, v: Array) -> Metric:
         count = self._count(self.n_classes * self.n_features**2 / 2, _PASSES)
         X, weight, P = self._curved_sample(v, count)
-        solvers = [solver(self._damp(_gram(X, weight * p * (1 - p)), 1e-6)) for p in P.T]
-        return self._by_class(
-            lambda G: np.concatenate([s(g[None]) for g, s in zip(G, solvers, strict=True)])
-        )
+        solvers = [
+            solver(self._damp(_gram(X.__getitem__, weight * p * (1 - p)), 1e-6)) for p in P.T
+        ]
+
+        def solve(G: Array) -> Array:
+            out = np.empty_like(G)
+            for k, solve_class in enumerate(solvers):
+                out[k :: len(solvers)] = solve_class(G[k :: len(solvers)])
+            return out
+
+        return self._by_class(solve)
 
     def _full(self, v: Array) -> Metric:
         n, K = self.n_features, self.n_classes
@@ -177,7 +184,7 @@ class Metrics:
         for i in range(n):
             by_class[:, i, :, i] += stiffness[i]
         solve = solver(H)
-        return self._by_class(lambda G: solve(G.reshape(1, -1)).reshape(K, n))
+        return self._by_class(lambda G: solve(G.reshape(-1, K * n)).reshape(G.shape))
 
     def _by_row(self, v: Array) -> Array:
         """(K, D + 1) of a flat vector."""
@@ -185,28 +192,33 @@ class Metrics:
         return W if c is None else np.column_stack([W, c])
 
     def _by_class(self, solve: Callable[[Array], Array]) -> Metric:
-        def metric(gradient: Array) -> Array:
-            result = solve(self._by_row(gradient))
-            if self.has_bias:
-                flat = np.concatenate([result[:, :-1].ravel(), result[:, -1]])
-            else:
-                flat = result.ravel()
-            return self.objective.without_shift(flat)
+        """Metric of what solves for rows (K, D + 1), or for those of several vectors together."""
+        n = self.n_features - self.has_bias
+
+        def metric(*vectors: Array) -> list[Array]:
+            solved = solve(np.concatenate([self._by_row(v) for v in vectors]))
+            parts = np.split(solved, len(vectors))
+            return [
+                self.objective.without_shift(flatten(W[:, :n], W[:, n] if self.has_bias else None))
+                for W in parts
+            ]
 
         return metric
 
 
-def _gram(X: Array, weight: Array) -> Array:
-    """Σ weight·x xᵀ, for weights ≥ 0."""
-    n_rows, n = X.shape
-    scale = np.sqrt(weight)[:, None].astype(X.dtype)
+def _gram(take: Callable[[slice], Array], weight: Array) -> Array:
+    """Σ weight·x xᵀ, for weights ≥ 0, of rows x that ``take`` gives some of at a time."""
+    first = take(slice(0, 1))
+    n_rows, n = len(weight), first.shape[1]
+    scale = np.sqrt(weight)[:, None].astype(first.dtype)
 
     def fill(rows: slice, out: Array) -> None:
-        np.multiply(X[rows], scale[rows], out=out)
+        np.multiply(take(rows), scale[rows], out=out)
 
-    M = gram(n_rows, n, X.dtype, fill)
+    M = gram(n_rows, n, first.dtype, fill)
     diagonal = np.einsum("ii->i", M)
     # Squares may lie beyond float32 where features do not.
-    if not np.isfinite(diagonal).all() or X[:, diagonal < 1e-30].any():
+    small = diagonal < 1e-30
+    if not np.isfinite(diagonal).all() or (small.any() and take(slice(0, n_rows))[:, small].any()):
         M = gram(n_rows, n, np.float64, fill)
     return M

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Metric = Callable[[Array], Array]
+# What the inverse does to one or several vectors: together they take hardly longer than one.
+Metric = Callable[..., list[Array]]
 Norm = Callable[[Array], float]
 # Called after every iteration.
 Progress = Callable[["State"], None]
@@ -162,10 +163,12 @@ def _two_loops(state: State, solve: Metric) -> Array:
         alpha = rho * dot(s, q)
         add(q, -alpha, y)
         used.append((rho, alpha))
-    r = solve(q)
     if pairs:
         s, y = pairs[-1]
-        r *= dot(s, y) / dot(y, solve(y))
+        r, z = solve(q, y)
+        r *= dot(s, y) / dot(y, z)
+    else:
+        (r,) = solve(q)
     for (s, y), (rho, alpha) in zip(pairs, reversed(used), strict=True):
         add(r, alpha - rho * dot(y, r), s)
     return r
@@ -246,7 +249,7 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
     """Approximate -H⁻¹g, the closer the smaller the gradient already is."""
     d = np.zeros_like(state.x)
     r = -state.gradient
-    z = solve(r)
+    (z,) = solve(r)
     p, rho = z.copy(), dot(r, z)
     goal = rho * min(0.25, np.sqrt(rho / max(abs(state.loss), 1e-30))) ** 2
     for _ in range(_MAX_PRODUCTS):
@@ -258,7 +261,7 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
         alpha = rho / curvature
         d += alpha * p
         r -= alpha * product
-        z = solve(r)
+        (z,) = solve(r)
         previous, rho = rho, dot(r, z)
         if rho <= goal:
             break
