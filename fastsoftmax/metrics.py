@@ -126,10 +126,12 @@ class Metrics:
         diagonal[diagonal <= 0] = 1.0
         by_row = self._by_row(diagonal)
         n, pool = inner.n_features, self.objective.pool
+
+        def divide(G: Array) -> Array:
+            return np.reshape(G.reshape(-1, *by_row.shape) / by_row, G.shape)
+
         if pool.n_rows < 2 * _HEAD:  # too few for a bound that is not singular but for λ
-            return self._by_class(
-                lambda G: (G.reshape(-1, *by_row.shape) / by_row).reshape(G.shape)
-            )
+            return self._by_class(divide)
         head = np.sort(np.argsort(by_row[0, :n])[-_HEAD:])
         rows = pool.evenly(8 * _HEAD)
         weight = pool.weights(rows)
