@@ -27,6 +27,8 @@ _MAX_TRIALS = 20
 _MAX_PRODUCTS = 100
 # A metric is kept while conjugate gradients need no more products in it.
 _FEW_PRODUCTS = 8
+# L-BFGS renews its metric after so many iterations, and when they have trebled.
+_RENEWAL = 15
 # Iterations over which convergence is judged, and the most that may still be ahead.
 _WINDOW = 10
 _PATIENCE = 40
@@ -76,7 +78,8 @@ class Problem:
 
     ``metric(x)`` gives a metric close to the curvature at ``x``, ``metric(None)`` the one to start
     in; None where there is no better one. A point is good enough where ``norm`` of the gradient is
-    at most ``tol``. ``noise`` is the relative error of values of the objective.
+    at most ``tol``. ``noise`` is the relative error of values of the objective. ``renewed(x)`` gives
+    the first metric with some of the curvature at ``x``, for L-BFGS on its way, or None.
     """
 
     objective: Objective
@@ -87,6 +90,7 @@ class Problem:
     noise: float
     memory: int = 12
     progress: Progress | None = None
+    renewed: Callable[[Array], Metric | None] = lambda x: None
 
     def start(self, x0: Array) -> State:
         """Evaluate the starting point."""
@@ -129,8 +133,11 @@ def minimize(problem: Problem, state: State, solver: str = "auto") -> State:
 
 def minimize_lbfgs(problem: Problem, state: State, may_change: bool = False) -> State:
     """L-BFGS in the first metric; with ``may_change`` it ends where Newton's method is due."""
-    solve = problem.first_metric()
+    at = state.metric_at
+    solve = (None if at is None else problem.renewed(at)) or problem.first_metric()
     while problem.goes_on(state):
+        if _is_renewal(state.n_iter) and (metric := problem.renewed(state.x)) is not None:
+            solve, state.metric_at = metric, state.x
         if may_change and _is_slow(state.norms, problem.tol):
             if problem.metric(state.x) is not None:
                 state.newton = True
@@ -143,6 +150,13 @@ def minimize_lbfgs(problem: Problem, state: State, may_change: bool = False) -> 
             # Steps that came of a rounding error may be at fault: once more without them.
             state.steps, state.changes = [], []
     return state
+
+
+def _is_renewal(n_iter: int) -> bool:
+    """Whether ``n_iter`` is _RENEWAL times a power of three."""
+    while n_iter > _RENEWAL and n_iter % 3 == 0:
+        n_iter //= 3
+    return n_iter == _RENEWAL
 
 
 def _is_slow(norms: list[float], tol: float) -> bool:
