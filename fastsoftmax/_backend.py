@@ -24,11 +24,15 @@ __all__ = [
     "LOWER_B",
     "PRODUCT",
     "accumulator",
+    "add_and_dot",
     "block_rows",
     "gram",
     "jit_disabled",
     "multiply_add",
 ]
+
+# Vectors from which on a kernel pays: shorter ones stay in the cache.
+_LONG = 1 << 16
 
 
 def jit_disabled() -> bool:
@@ -85,6 +89,17 @@ def multiply_add(a: Array, b: Array, out: Array, lower: int = FULL) -> None:
     from fastsoftmax import _gram
 
     _gram.multiply_add(a, b, out, lower)
+
+
+def add_and_dot(a: Array, factor: float, b: Array, c: Array) -> float:
+    """Add factor·b to a, in place, and return Σ a·c, of float64 vectors."""
+    if len(a) < _LONG or jit_disabled():
+        a += factor * b
+        # On one thread: a BLAS that leaves its threads spinning slows the next kernel down.
+        return float(np.einsum("i,i->", a, c))
+    from fastsoftmax import _vectors
+
+    return _vectors.add_and_dot(a, factor, b, c)
 
 
 def block_rows(sums: Any) -> int:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._backend import add_and_dot
+
 Array = npt.NDArray[Any]
 # What the inverse does to one or several vectors: together they take hardly longer than one.
 Metric = Callable[..., list[Array]]
@@ -60,11 +62,16 @@ class State:
     n_products: int = 0
     steps: list[Array] = dataclasses.field(default_factory=list)
     changes: list[Array] = dataclasses.field(default_factory=list)
+    curvatures: list[float] = dataclasses.field(default_factory=list)  # products of the two
     norms: list[float] = dataclasses.field(default_factory=list)
     newton: bool = False  # whether "auto" has changed to Newton's method
     metric_at: Array | None = None  # where Newton's metric was taken; None: the first one
     last_products: int = 0  # products of the last Newton step
     message: str = ""
+
+    def forget(self) -> None:
+        """Forget the steps made so far."""
+        self.steps, self.changes, self.curvatures = [], [], []
 
     @property
     def is_finite(self) -> bool:
@@ -78,8 +85,8 @@ class Problem:
 
     ``metric(x)`` gives a metric close to the curvature at ``x``, ``metric(None)`` the one to start
     in; None where there is no better one. A point is good enough where ``norm`` of the gradient is
-    at most ``tol``. ``noise`` is the relative error of values of the objective. ``renewed(x)`` gives
-    the first metric with some of the curvature at ``x``, for L-BFGS on its way, or None.
+    at most ``tol``. ``noise`` is the relative error of values of the objective. For L-BFGS on its
+    way ``renewed(x)`` gives the first metric with some of the curvature at ``x``, or None.
     """
 
     objective: Objective
@@ -141,14 +148,14 @@ def minimize_lbfgs(problem: Problem, state: State, may_change: bool = False) -> 
         if may_change and _is_slow(state.norms, problem.tol):
             if problem.metric(state.x) is not None:
                 state.newton = True
-                state.steps, state.changes = [], []
+                state.forget()
                 break
             may_change = False
         if not _advance(problem, state, -_two_loops(state, solve)):
             if not state.steps:
                 state.message = EXHAUSTED
             # Steps that came of a rounding error may be at fault: once more without them.
-            state.steps, state.changes = [], []
+            state.forget()
     return state
 
 
@@ -169,22 +176,20 @@ def _is_slow(norms: list[float], tol: float) -> bool:
 
 def _two_loops(state: State, solve: Metric) -> Array:
     """Return the L-BFGS approximation of the inverse Hessian times the gradient."""
-    q = state.gradient.copy()
-    pairs = list(zip(state.steps, state.changes, strict=True))
-    used = []
-    for s, y in reversed(pairs):
-        rho = 1.0 / dot(s, y)
-        alpha = rho * dot(s, q)
-        add(q, -alpha, y)
-        used.append((rho, alpha))
-    if pairs:
-        s, y = pairs[-1]
-        r, z = solve(q, y)
-        r *= dot(s, y) / dot(y, z)
-    else:
-        (r,) = solve(q)
-    for (s, y), (rho, alpha) in zip(pairs, reversed(used), strict=True):
-        add(r, alpha - rho * dot(y, r), s)
+    q, steps, changes = state.gradient.copy(), state.steps, state.changes
+    if not steps:
+        return solve(q)[0]
+    weights = [0.0] * len(steps)
+    product = dot(steps[-1], q)
+    for i in reversed(range(len(steps))):
+        weights[i] = product / state.curvatures[i]
+        product = add_and_dot(q, -weights[i], changes[i], steps[i - 1])
+    r, z = solve(q, changes[-1])
+    r *= state.curvatures[-1] / dot(changes[-1], z)
+    product = dot(changes[0], r)
+    for i, step in enumerate(steps):
+        following = changes[(i + 1) % len(steps)]
+        product = add_and_dot(r, weights[i] - product / state.curvatures[i], step, following)
     return r
 
 
@@ -195,9 +200,11 @@ def _advance(problem: Problem, state: State, direction: Array) -> bool:
         return False
     x, loss, gradient = found
     step, change = x - state.x, gradient - state.gradient
-    if dot(step, change) > 1e-14 * np.sqrt(dot(change, change) * dot(step, step)):
+    curvature = dot(step, change)
+    if curvature > 1e-14 * np.sqrt(dot(change, change) * dot(step, step)):
         state.steps = [*state.steps, step][-problem.memory :]
         state.changes = [*state.changes, change][-problem.memory :]
+        state.curvatures = [*state.curvatures, curvature][-problem.memory :]
     state.x, state.loss, state.gradient = x, loss, gradient
     state.norms = [*state.norms, problem.norm(gradient)][-_WINDOW - 1 :]
     state.n_iter += 1
@@ -255,7 +262,7 @@ def minimize_newton_cg(problem: Problem, state: State) -> State:
         state.last_products = state.n_products - before
         if not _advance(problem, state, direction):
             state.message = EXHAUSTED
-        state.steps, state.changes = [], []
+        state.forget()
     return state
 
 
@@ -286,12 +293,6 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
 def dot(a: Array, b: Array) -> float:
     """Σ a·b on one thread: a BLAS that leaves its threads spinning slows the next kernel down."""
     return float(np.einsum("i,i->", a, b))
-
-
-def add(a: Array, factor: float, b: Array) -> None:
-    """Add factor·b to a in place, in pieces that stay in the cache on the way."""
-    for piece in blocks(len(a), 1 << 15):
-        a[piece] += factor * b[piece]
 
 
 def small_product(G: Array, M: Array) -> Array:
