@@ -10,21 +10,29 @@ import numpy.typing as npt
 
 from fastsoftmax import reference
 from fastsoftmax._csr import CSR
-from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
+from fastsoftmax._kernels.modes import DIAGONAL, FULL, GRADIENT, LOSS, LOWER_A, LOWER_B, PRODUCT
 from fastsoftmax._options import Targets
 
 Array = npt.NDArray[Any]
 
 __all__ = [
     "DIAGONAL",
+    "FULL",
     "GRADIENT",
     "LOSS",
+    "LOWER_A",
+    "LOWER_B",
     "PRODUCT",
     "accumulator",
+    "add_and_dot",
     "block_rows",
     "gram",
     "jit_disabled",
+    "multiply_add",
 ]
+
+# Vectors from which on a kernel pays: shorter ones stay in the cache.
+_LONG = 1 << 16
 
 
 def jit_disabled() -> bool:
@@ -68,6 +76,30 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
     from fastsoftmax import _gram
 
     return _gram.gram(n_rows, n, dtype, fill)
+
+
+def multiply_add(a: Array, b: Array, out: Array, lower: int = FULL) -> None:
+    """Add a·b to ``out``, all float64; ``lower`` says which of a and b is lower triangular.
+
+    Rows of b and ``out`` are contiguous and of a multiple of 8 columns.
+    """
+    if jit_disabled():
+        out += a @ b
+        return
+    from fastsoftmax import _gram
+
+    _gram.multiply_add(a, b, out, lower)
+
+
+def add_and_dot(a: Array, factor: float, b: Array, c: Array) -> float:
+    """Add factor·b to a, in place, and return Σ a·c, of float64 vectors."""
+    if len(a) < _LONG or jit_disabled():
+        a += factor * b
+        # On one thread: a BLAS that leaves its threads spinning slows the next kernel down.
+        return float(np.einsum("i,i->", a, c))
+    from fastsoftmax import _vectors
+
+    return _vectors.add_and_dot(a, factor, b, c)
 
 
 def block_rows(sums: Any) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax.solvers import blocks, small_product
+from fastsoftmax._backend import FULL, LOWER_A, LOWER_B, multiply_add
+from fastsoftmax.solvers import blocks
 
 Array = npt.NDArray[Any]
 
@@ -25,39 +26,50 @@ def solver(M: Array) -> Callable[[Array], Array]:
     scale = 1 / np.sqrt(np.einsum("ii->i", M))
     M = M * scale[:, None] * scale
     jitter = 1e-13
-    while (inverses := _factorise(L := M + jitter * np.eye(len(M)))) is None:
+    while (inverse := _inverse_factor(M, jitter)) is None:
         jitter *= 100
-    cuts = list(zip(blocks(len(L), _BLOCK), inverses, strict=True))
 
     def solve(G: Array) -> Array:
-        G = G * scale
-        for rows, inverse in cuts:
-            known = slice(0, rows.start)
-            G[:, rows] = (G[:, rows] - small_product(G[:, known], L[rows, known])) @ inverse.T
-        for rows, inverse in reversed(cuts):
-            known = slice(rows.stop, len(L))
-            G[:, rows] = (G[:, rows] - small_product(G[:, known], L[known, rows].T)) @ inverse
-        G *= scale
-        return G
+        # M⁻¹ = L⁻ᵀL⁻¹. Such a product is definite whatever its rounding, as M⁻¹ itself may not be.
+        right = np.zeros((len(M), _padded(len(G))))
+        np.multiply(G.T, scale[:, None], out=right[:, : len(G)])
+        half = np.zeros_like(right)
+        multiply_add(inverse, right, half, LOWER_A)
+        out = np.zeros((len(G), inverse.shape[1]))
+        multiply_add(half.T[: len(G)], inverse, out, LOWER_B)
+        return np.asarray(out[:, : len(M)] * scale)
 
     return solve
 
 
-def _factorise(M: Array) -> list[Array] | None:
-    """Put the lower Cholesky factor in M's place; return its diagonal blocks' inverses.
+def _inverse_factor(M: Array, jitter: float) -> Array | None:
+    """L⁻¹, zeros behind its rows, for L Lᵀ = M + jitter; None where that is not definite.
 
-    None where M is not definite.
+    The elimination that makes U = Lᵀ of M makes L⁻¹ of the identity beside it.
     """
-    inverses = []
-    for columns in blocks(len(M), _BLOCK):
+    n, width = len(M), _padded(len(M))
+    both = np.zeros((n, 2 * width + 8))  # an odd number of cache lines: see `_gram`
+    U, inverse = both[:, :width], both[:, width : 2 * width]
+    U[:, :n] = M
+    np.einsum("ii->i", U[:, :n])[:] += jitter
+    np.einsum("ii->i", inverse[:, :n])[:] = 1
+    for rows in blocks(n, _BLOCK):
+        start, factors = rows.start, -U[: rows.start, rows].T
+        parts = (U[:, start:], FULL), (inverse[:, : _padded(rows.stop)], LOWER_B)
+        if start:
+            for part, lower in parts:
+                multiply_add(factors, part[:start], part[rows], lower)
         try:
-            M[columns, columns] = np.linalg.cholesky(M[columns, columns])
+            known = np.linalg.inv(np.linalg.cholesky(U[rows, rows]))
         except np.linalg.LinAlgError:
             return None
-        inverses.append(np.linalg.inv(M[columns, columns]))
-        stop = columns.stop
-        M[stop:, columns] = small_product(inverses[-1], M[stop:, columns]).T
-        for part in blocks(len(M) - stop, _BLOCK):
-            rows, left = slice(stop + part.start, stop + part.stop), slice(stop, stop + part.stop)
-            M[rows, left] -= small_product(M[rows, columns], M[left, columns])
-    return inverses
+        for part, _ in parts:
+            right = part[rows].copy()
+            part[rows] = 0
+            multiply_add(known, right, part[rows])
+    return inverse.copy()
+
+
+def _padded(n: int) -> int:
+    """Columns that fill up whole vectors."""
+    return -(-n // 8) * 8

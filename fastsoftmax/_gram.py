@@ -1,4 +1,4 @@
-"""Runs the kernel of sums of x xᵀ."""
+"""Runs the kernels that metrics are made with: sums of x xᵀ, and products."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax._engine import aligned, parallel_region, threads
+from fastsoftmax._engine import address, aligned, parallel_region, threads
 from fastsoftmax._kernels import gram as kernels
-from fastsoftmax._plan import n_gram_workers
+from fastsoftmax._kernels import product
+from fastsoftmax._plan import n_product_workers
 from fastsoftmax.solvers import blocks
 
 Array = npt.NDArray[Any]
@@ -25,7 +26,7 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
     total, part = aligned(n, stride, dtype), aligned(min(_ROWS, n_rows), stride, dtype)
     total[:] = 0
     part[:, n:] = 0
-    workers = n_gram_workers(n_rows, n, threads())
+    workers = n_product_workers(min(_ROWS, n_rows) * n**2 // 2, threads())
     for rows in blocks(n_rows, _ROWS):
         x = part[: rows.stop - rows.start]
         fill(rows, x[:, :n])
@@ -34,6 +35,26 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
             run(x, n, total, np.array([0, workers]))
     upper = np.triu(total[:, :n]).astype(np.float64)
     return upper + np.triu(upper, 1).T
+
+
+def multiply_add(a: Array, b: Array, out: Array, lower: int) -> None:
+    """Add a·b to ``out``; rows of b and out lie in whole cache lines, see `_backend`."""
+    job = product.Product(
+        a=address(a),
+        a_row=a.strides[0] // a.itemsize,
+        a_step=a.strides[1] // a.itemsize,
+        b=address(b),
+        b_row=b.strides[0] // b.itemsize,
+        out=address(out),
+        out_row=out.strides[0] // out.itemsize,
+        n_rows=len(out),
+        n_columns=out.shape[1],
+        depth=len(b),
+        lower=lower,
+    )
+    with parallel_region(n_product_workers(out.size * len(b), threads())) as workers:
+        run = product.draw_tiles_parallel if workers > 1 else product.draw_tiles
+        run(job, np.array([0, workers]))
 
 
 def _row_length(n: int, dtype: np.dtype[Any]) -> int:

@@ -124,9 +124,9 @@ def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads:
     return max(min(threads, blocks, plan.n_slots, left // plan.scratch_size), 1)
 
 
-def n_gram_workers(n_rows: int, n: int, threads: int) -> int:
-    """Threads worth using for the sum of ``n_rows`` products x xᵀ of n by n."""
-    return threads if n_rows * n**2 // 2 > 10 * _SERIAL_WORK else 1
+def n_product_workers(work: int, threads: int) -> int:
+    """Threads worth using for a product of matrices of ``work`` multiply-adds."""
+    return threads if work > 2 * _SERIAL_WORK else 1
 
 
 def parts(n_classes: int, dtype: npt.DTypeLike) -> tuple[int, int]:

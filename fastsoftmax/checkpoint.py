@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 __all__ = ["Checkpoints", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "fastsoftmax-checkpoint"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _LISTS = ("steps", "changes")
 # Fields of a State that are arrays; the others are numbers and strings, stored as JSON.
 _ARRAYS = ("x", "gradient", "metric_at", *_LISTS)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax import _validate
-from fastsoftmax._backend import GRADIENT, LOSS, accumulator
+from fastsoftmax._backend import GRADIENT, LOSS, accumulator, gram, multiply_add
 from fastsoftmax._csr import CSR
 from fastsoftmax._options import Reduction, Targets, make_targets
 from fastsoftmax.reference import LinearGrad
@@ -206,3 +206,7 @@ def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:
             W = np.zeros((n_classes, n_features), dtype)
             for _ in range(_pace.TRIALS + 1):
                 linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
+        for n in (8, 128):  # what a fit's first metric is made of, serial and parallel as well
+            square = np.zeros((n, n))
+            gram(1024, n, dtype, lambda rows, out: out.fill(0))
+            multiply_add(square, square, square)

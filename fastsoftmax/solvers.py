@@ -14,8 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._backend import add_and_dot
+
 Array = npt.NDArray[Any]
-Metric = Callable[[Array], Array]
+# What the inverse does to one or several vectors: together they take hardly longer than one.
+Metric = Callable[..., list[Array]]
 Norm = Callable[[Array], float]
 # Called after every iteration.
 Progress = Callable[["State"], None]
@@ -26,6 +29,8 @@ _MAX_TRIALS = 20
 _MAX_PRODUCTS = 100
 # A metric is kept while conjugate gradients need no more products in it.
 _FEW_PRODUCTS = 8
+# L-BFGS renews its metric after so many iterations, and when they have trebled.
+_RENEWAL = 15
 # Iterations over which convergence is judged, and the most that may still be ahead.
 _WINDOW = 10
 _PATIENCE = 40
@@ -57,11 +62,16 @@ class State:
     n_products: int = 0
     steps: list[Array] = dataclasses.field(default_factory=list)
     changes: list[Array] = dataclasses.field(default_factory=list)
+    curvatures: list[float] = dataclasses.field(default_factory=list)  # products of the two
     norms: list[float] = dataclasses.field(default_factory=list)
     newton: bool = False  # whether "auto" has changed to Newton's method
     metric_at: Array | None = None  # where Newton's metric was taken; None: the first one
     last_products: int = 0  # products of the last Newton step
     message: str = ""
+
+    def forget(self) -> None:
+        """Forget the steps made so far."""
+        self.steps, self.changes, self.curvatures = [], [], []
 
     @property
     def is_finite(self) -> bool:
@@ -75,7 +85,8 @@ class Problem:
 
     ``metric(x)`` gives a metric close to the curvature at ``x``, ``metric(None)`` the one to start
     in; None where there is no better one. A point is good enough where ``norm`` of the gradient is
-    at most ``tol``. ``noise`` is the relative error of values of the objective.
+    at most ``tol``. ``noise`` is the relative error of values of the objective. For L-BFGS on its
+    way ``renewed(x)`` gives the first metric with some of the curvature at ``x``, or None.
     """
 
     objective: Objective
@@ -86,6 +97,7 @@ class Problem:
     noise: float
     memory: int = 12
     progress: Progress | None = None
+    renewed: Callable[[Array], Metric | None] = lambda x: None
 
     def start(self, x0: Array) -> State:
         """Evaluate the starting point."""
@@ -128,20 +140,30 @@ def minimize(problem: Problem, state: State, solver: str = "auto") -> State:
 
 def minimize_lbfgs(problem: Problem, state: State, may_change: bool = False) -> State:
     """L-BFGS in the first metric; with ``may_change`` it ends where Newton's method is due."""
-    solve = problem.first_metric()
+    at = state.metric_at
+    solve = (None if at is None else problem.renewed(at)) or problem.first_metric()
     while problem.goes_on(state):
+        if _is_renewal(state.n_iter) and (metric := problem.renewed(state.x)) is not None:
+            solve, state.metric_at = metric, state.x
         if may_change and _is_slow(state.norms, problem.tol):
             if problem.metric(state.x) is not None:
                 state.newton = True
-                state.steps, state.changes = [], []
+                state.forget()
                 break
             may_change = False
         if not _advance(problem, state, -_two_loops(state, solve)):
             if not state.steps:
                 state.message = EXHAUSTED
             # Steps that came of a rounding error may be at fault: once more without them.
-            state.steps, state.changes = [], []
+            state.forget()
     return state
+
+
+def _is_renewal(n_iter: int) -> bool:
+    """Whether ``n_iter`` is _RENEWAL times a power of three."""
+    while n_iter > _RENEWAL and n_iter % 3 == 0:
+        n_iter //= 3
+    return n_iter == _RENEWAL
 
 
 def _is_slow(norms: list[float], tol: float) -> bool:
@@ -154,20 +176,20 @@ def _is_slow(norms: list[float], tol: float) -> bool:
 
 def _two_loops(state: State, solve: Metric) -> Array:
     """Return the L-BFGS approximation of the inverse Hessian times the gradient."""
-    q = state.gradient.copy()
-    pairs = list(zip(state.steps, state.changes, strict=True))
-    used = []
-    for s, y in reversed(pairs):
-        rho = 1.0 / dot(s, y)
-        alpha = rho * dot(s, q)
-        add(q, -alpha, y)
-        used.append((rho, alpha))
-    r = solve(q)
-    if pairs:
-        s, y = pairs[-1]
-        r *= dot(s, y) / dot(y, solve(y))
-    for (s, y), (rho, alpha) in zip(pairs, reversed(used), strict=True):
-        add(r, alpha - rho * dot(y, r), s)
+    q, steps, changes = state.gradient.copy(), state.steps, state.changes
+    if not steps:
+        return solve(q)[0]
+    weights = [0.0] * len(steps)
+    product = dot(steps[-1], q)
+    for i in reversed(range(len(steps))):
+        weights[i] = product / state.curvatures[i]
+        product = add_and_dot(q, -weights[i], changes[i], steps[i - 1])
+    r, z = solve(q, changes[-1])
+    r *= state.curvatures[-1] / dot(changes[-1], z)
+    product = dot(changes[0], r)
+    for i, step in enumerate(steps):
+        following = changes[(i + 1) % len(steps)]
+        product = add_and_dot(r, weights[i] - product / state.curvatures[i], step, following)
     return r
 
 
@@ -178,9 +200,11 @@ def _advance(problem: Problem, state: State, direction: Array) -> bool:
         return False
     x, loss, gradient = found
     step, change = x - state.x, gradient - state.gradient
-    if dot(step, change) > 1e-14 * np.sqrt(dot(change, change) * dot(step, step)):
+    curvature = dot(step, change)
+    if curvature > 1e-14 * np.sqrt(dot(change, change) * dot(step, step)):
         state.steps = [*state.steps, step][-problem.memory :]
         state.changes = [*state.changes, change][-problem.memory :]
+        state.curvatures = [*state.curvatures, curvature][-problem.memory :]
     state.x, state.loss, state.gradient = x, loss, gradient
     state.norms = [*state.norms, problem.norm(gradient)][-_WINDOW - 1 :]
     state.n_iter += 1
@@ -238,7 +262,7 @@ def minimize_newton_cg(problem: Problem, state: State) -> State:
         state.last_products = state.n_products - before
         if not _advance(problem, state, direction):
             state.message = EXHAUSTED
-        state.steps, state.changes = [], []
+        state.forget()
     return state
 
 
@@ -246,7 +270,7 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
     """Approximate -H⁻¹g, the closer the smaller the gradient already is."""
     d = np.zeros_like(state.x)
     r = -state.gradient
-    z = solve(r)
+    (z,) = solve(r)
     p, rho = z.copy(), dot(r, z)
     goal = rho * min(0.25, np.sqrt(rho / max(abs(state.loss), 1e-30))) ** 2
     for _ in range(_MAX_PRODUCTS):
@@ -258,7 +282,7 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
         alpha = rho / curvature
         d += alpha * p
         r -= alpha * product
-        z = solve(r)
+        (z,) = solve(r)
         previous, rho = rho, dot(r, z)
         if rho <= goal:
             break
@@ -269,12 +293,6 @@ def _conjugate_gradients(objective: Objective, state: State, solve: Metric) -> A
 def dot(a: Array, b: Array) -> float:
     """Σ a·b on one thread: a BLAS that leaves its threads spinning slows the next kernel down."""
     return float(np.einsum("i,i->", a, b))
-
-
-def add(a: Array, factor: float, b: Array) -> None:
-    """Add factor·b to a in place, in pieces that stay in the cache on the way."""
-    for piece in blocks(len(a), 1 << 15):
-        a[piece] += factor * b[piece]
 
 
 def small_product(G: Array, M: Array) -> Array:

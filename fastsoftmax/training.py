@@ -79,13 +79,15 @@ def minimize(
     # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
     with np.errstate(over="ignore", invalid="ignore"):
         centred = CentredObjective(objective)
+        metrics = Metrics(centred)
 
         def norm(gradient: Array) -> float:
             return float(np.abs(centred.original_gradient(gradient)).max())
 
         problem = solvers.Problem(
             objective=centred,
-            metric=Metrics(centred),
+            metric=metrics,
+            renewed=metrics.renewed,
             norm=norm,
             tol=tol,
             max_iter=max_iter,

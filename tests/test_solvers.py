@@ -8,7 +8,17 @@ import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
 
-from fastsoftmax import SoftmaxObjective, _cholesky, _gram, metrics, solvers, training
+from fastsoftmax import (
+    SoftmaxObjective,
+    _backend,
+    _cholesky,
+    _gram,
+    _vectors,
+    metrics,
+    solvers,
+    training,
+)
+from fastsoftmax._backend import FULL, LOWER_A, LOWER_B, multiply_add
 from fastsoftmax.coordinates import CentredObjective
 from fastsoftmax.metrics import Metrics
 
@@ -26,7 +36,7 @@ class Quadratic:
         return self.A @ v
 
 
-def problem_of(objective, metric=lambda x: lambda g: g, **options):
+def problem_of(objective, metric=lambda x: lambda *g: list(g), **options):
     settings = {"tol": 1e-8, "max_iter": 100, "noise": 1e-16, **options}
     return solvers.Problem(objective, metric, lambda g: float(np.abs(g).max()), **settings)
 
@@ -54,7 +64,7 @@ def test_solvers_know_nothing_of_data(solver):
 def test_the_right_metric_needs_one_step(solver):
     A = np.array([[1e4, 3.0], [3.0, 1e-2]])
     inverse = np.linalg.inv(A)
-    problem = problem_of(Quadratic(A), lambda x: lambda g: inverse @ g, tol=1e-6)
+    problem = problem_of(Quadratic(A), lambda x: lambda *g: [inverse @ v for v in g], tol=1e-6)
     state = solvers.minimize(problem, problem.start(np.zeros(2)), solver)
     assert state.n_iter == 1
 
@@ -84,7 +94,7 @@ def test_metrics_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatc
     ratios = []
     for _ in range(8):
         u = centred.without_shift(rng.standard_normal(obj.size))
-        back = metric(centred.hessp(v, u))
+        (back,) = metric(centred.hessp(v, u))
         scale = np.sqrt(u @ centred.hessp(v, u))
         ratios.append(np.sqrt(back @ centred.hessp(v, back)) / scale)
         if kind == "full":  # all rows were taken: it is the inverse
@@ -180,10 +190,10 @@ def test_gram_and_cholesky(shape, dtype, monkeypatch):
     rng = np.random.default_rng(0)
     X, weight = rng.standard_normal(shape).astype(dtype), rng.random(shape[0])
     expected = (X.astype(float) * weight[:, None]).T @ X
-    found = metrics._gram(X, weight)
+    found = metrics._gram(X.__getitem__, weight)
     np.testing.assert_allclose(found, expected, atol=30 * np.finfo(dtype).eps * expected.max())
-    monkeypatch.setattr(_gram, "n_gram_workers", lambda *_: 2)
-    assert np.array_equal(metrics._gram(X, weight), found)
+    monkeypatch.setattr(_gram, "n_product_workers", lambda *_: 2)
+    assert np.array_equal(metrics._gram(X.__getitem__, weight), found)
     scale = np.geomspace(1e-3, 1e3, shape[1])
     M, G = (found + np.eye(shape[1])) * scale[:, None] * scale, rng.standard_normal((4, shape[1]))
     np.testing.assert_allclose(_cholesky.solver(M)(G @ M), G, rtol=1e-6, atol=1e-6)
@@ -200,5 +210,56 @@ def test_squares_may_lie_beyond_float32(factor):
     scaled = X * np.array([1, factor, 1], np.float32)
     expected = scaled.astype(float).T @ scaled.astype(float)
     np.testing.assert_allclose(
-        np.diag(metrics._gram(scaled, np.ones(500))), np.diag(expected), rtol=1e-5
+        np.diag(metrics._gram(scaled.__getitem__, np.ones(500))), np.diag(expected), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("n", [5, 1 << 16, 100_003])
+def test_a_sweep_is_the_same_on_any_thread_count(n, monkeypatch):
+    a, b, c = np.random.default_rng(0).standard_normal((3, n))
+    expected = a + 0.7 * b
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(_vectors, "threads", lambda count=count: count)
+        changed = a.copy()
+        found.append((_backend.add_and_dot(changed, 0.7, b, c), changed))
+    np.testing.assert_allclose(found[0][1], expected, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(found[0][0], expected @ c, rtol=1e-10)
+    assert found[0][0] == found[1][0] and np.array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 2), (70, 65, 130), (13, 200, 24)])
+def test_products_are_the_same_on_any_thread_count(shape, monkeypatch):
+    rows, depth, columns = shape[0], shape[1], shape[2] * 8
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns))
+    cases = (a, b, FULL), (np.tril(a), b, LOWER_A), (a, np.tril(b), LOWER_B)
+    for left, right, lower in cases:
+        for strided in (left, np.asfortranarray(left)):
+            results = []
+            for count in (1, 2):
+                monkeypatch.setattr(_gram, "n_product_workers", lambda *_, count=count: count)
+                out = np.ones((rows, columns))
+                multiply_add(strided, right, out, lower)
+                results.append(out)
+            np.testing.assert_allclose(results[0], 1 + left @ right, atol=1e-12)
+            assert np.array_equal(*results)
+
+
+def test_wide_problems_renew_their_metric(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((2000, 300), density=0.05, format="csr", rng=rng, dtype=np.float64)
+    y = (X @ rng.standard_normal((300, 4)) * 4 + rng.gumbel(size=(2000, 4))).argmax(axis=1)
+    monkeypatch.setattr("fastsoftmax.metrics._MAX_FEATURES", 10)
+    monkeypatch.setattr("fastsoftmax.metrics._HEAD", 20)
+    obj, states = SoftmaxObjective(X, y, l2=1e-5), []
+    last = training.minimize(
+        obj, tol=1e-8, progress=lambda iterate: states.append(copy.copy(iterate.state))
+    )
+    assert states[14].metric_at is None
+    assert states[15].metric_at is states[14].x
+    assert last.state.norms[-1] <= 1e-8
+    resumed = training.minimize(obj, tol=1e-8, state=copy.copy(states[17]))
+    assert np.array_equal(resumed.state.x, last.state.x)
+    monkeypatch.setattr(solvers, "_RENEWAL", 10**6)
+    assert training.minimize(obj, tol=1e-8).passes > last.passes
