@@ -226,3 +226,41 @@ def test_scipys_own_tests(tmp_path):
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-3000:]
     assert " passed" in result.stdout
+
+
+# ---------------------------------------------------------------- results streamed past the caches
+
+
+def guarded(shape, dtype, offset):
+    """An array ``offset`` elements behind a cache line, with sentinels in and around it."""
+    size, around = int(np.prod(shape)), 64
+    buffer = np.full(size + 2 * around + 64, 7, dtype)
+    start = -(buffer.ctypes.data % 64) % 64 // buffer.itemsize + around + offset
+    outside = np.ones(len(buffer), bool)
+    outside[start : start + size] = False
+    return buffer[start : start + size].reshape(shape), buffer, outside
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 3])
+@pytest.mark.parametrize("n", [3, 10, 33, 100, 129, 1001, 40_000])
+def test_large_results_have_the_same_bits_and_stay_within_their_array(n, offset, dtype):
+    shape = ((6 << 20) // (n * np.dtype(dtype).itemsize) + 5, n)
+    x = 3 * np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    out, buffer, outside = guarded(shape, dtype, offset)
+    rows = np.r_[0:9, len(x) // 2 : len(x) // 2 + 9, len(x) - 9 : len(x)]
+    for name in ("softmax", "log_softmax"):
+        function, truth = getattr(fastsoftmax, name), getattr(scipy.special, name)
+        function(x, axis=1, out=out)
+        assert (buffer[outside] == 7).all()
+        assert_array_equal(out[rows], function(x[rows], axis=1))
+        assert_allclose(out, truth(np.float64(x), axis=1), rtol=2e-5, atol=2e-6)
+        function(x, axis=0, out=out)
+        assert (buffer[outside] == 7).all()
+        assert_allclose(out, truth(np.float64(x), axis=0), rtol=2e-5, atol=2e-6)
+    y = np.arange(len(x)) % n
+    loss, _ = fastsoftmax.cross_entropy_value_and_grad(x, y, out=out, reduction="sum")
+    assert (buffer[outside] == 7).all()
+    want = fastsoftmax.cross_entropy_value_and_grad(x[rows], y[rows], reduction="sum")[1]
+    assert_array_equal(out[rows], want)
+    assert loss == fastsoftmax.cross_entropy(x, y, reduction="sum")
