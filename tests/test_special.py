@@ -2,6 +2,7 @@
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 import scipy.special
@@ -121,6 +122,44 @@ def test_one_long_row(dtype, value):
         assert_allclose(getattr(fastsoftmax, name)(x), want, rtol=2e-6)
 
 
+# Strips that one task finishes, and rows in chunks: few columns, lines across rows, ragged ends.
+COLUMNS = [
+    (1, 100_003, 3), (2, 30_001, 10), (1, 20_000, 130), (1, 3000, 1001), (1, 900, 4100),
+    (1, 64, 20_001), (300, 10, 7), (1, 70, 1024), (1, 1500, 1500),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", COLUMNS, ids=str)
+def test_columns(shape, dtype):
+    """Values, every way of writing them, nothing beyond, and the same bits from one thread."""
+    rng = np.random.default_rng(0)
+    x = (5 * rng.standard_normal(shape)).astype(dtype)
+    x.reshape(-1)[rng.integers(0, x.size, 5)] = [np.inf, -np.inf, np.nan, 1e4, -1e4]
+    rtol = 1e-5 if dtype == np.float32 else 1e-13
+    for name in NAMES:
+        function = getattr(fastsoftmax, name)
+        got = function(x, axis=1)
+        want = getattr(scipy.special, name)(x.astype(np.float64), axis=1)
+        assert_allclose(got, want, rtol=rtol, atol=rtol)
+        before = numba.get_num_threads()
+        numba.set_num_threads(1)
+        try:
+            assert_array_equal(function(x, axis=1), got)
+        finally:
+            numba.set_num_threads(before)
+        if name == "logsumexp":
+            continue
+        for start in (0, 1, 15):
+            buffer = np.full(x.size + 32, 7, dtype)
+            out = buffer[start : start + x.size].reshape(shape)
+            assert_array_equal(function(x, axis=1, out=out), got)
+            assert (np.delete(buffer, slice(start, start + x.size)) == 7).all()
+        inside = x.copy()
+        assert_array_equal(function(inside, axis=1, out=inside), got)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_accuracy(dtype):
     x = (20 * np.random.default_rng(0).standard_normal((200, 777))).astype(dtype)
@@ -131,6 +170,10 @@ def test_accuracy(dtype):
     shifted = wide - wide.max(axis=1, keepdims=True)
     log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     assert_allclose(fastsoftmax.log_softmax(x, axis=1), shifted - log_sum, rtol=4 * eps, atol=eps)
+    columns = np.ascontiguousarray(x.T)
+    assert_allclose(
+        fastsoftmax.log_softmax(columns, axis=0).T, shifted - log_sum, rtol=4 * eps, atol=eps
+    )
     # x - max is rounded to the dtype before exp sees it.
     want = np.exp(shifted - log_sum)
     assert (np.abs(p - want) <= (4 + np.abs(shifted)) * eps * want + 1e-44).all()

@@ -81,6 +81,15 @@ class Columns(NamedTuple):
     padded: int  # columns of a row of sums
 
 
+@helper
+def strips_of(period, width, lanes):
+    """How many strips there are; the last also takes what is less than a vector.
+
+    A line across two borders would need columns of three strips.
+    """
+    return max((period + width - lanes) // width, 1)
+
+
 def layout(call, lanes):
     """How the columns of an array are summed: a pure function of its shape."""
     x, out, outer, n, inner, mode, streamed = call
@@ -101,7 +110,7 @@ def layout(call, lanes):
             strip = period  # their sums are folded by one task
     n_rows = (total + period - 1) // period
     strip = min(strip, period)
-    n_strips = (period + strip - 1) // strip
+    n_strips = strips_of(period, strip, lanes)
     chunk, drawn = n_rows, 1
     if whole:
         drawn = max(min(DRAWN // (n * strip), outer * n_strips // (2 * WHOLE_TASKS)), 1)
@@ -111,7 +120,7 @@ def layout(call, lanes):
     n_chunks = (n_rows + chunk - 1) // chunk
     block = ALIASED_BLOCK if period % (ALIASED_BYTES // VECTOR_BYTES * lanes) == 0 else BLOCK
     written = period if period <= WRITTEN else strip
-    padded = ((strip if whole else period) + 3 * lanes - 1) // lanes * lanes
+    padded = ((strip if whole else period) + 4 * lanes - 1) // lanes * lanes
     return Columns(
         x, out, outer, inner, total, mode, streamed, whole, period, n_rows, strip, n_strips,
         block, chunk, n_chunks, drawn, written, padded,
@@ -202,21 +211,23 @@ def begin(array):
 
 
 @helper
-def piece_of(job, task, width):
+def piece_of(job, task, width, lanes):
     """A task's part: (outer, chunk, first row, row behind the last, first column, behind it)."""
-    n_strips = (job.period + width - 1) // width
+    n_strips = strips_of(job.period, width, lanes)
     strip, chunk = task % n_strips, task // n_strips % job.n_chunks
     outer = task // (n_strips * job.n_chunks)
     first, stop = chunk * job.chunk, min((chunk + 1) * job.chunk, job.n_rows)
-    left, right = strip * width, min((strip + 1) * width, job.period)
+    left = strip * width
+    right = left + width if strip < n_strips - 1 else job.period
     return outer, chunk, first, stop, left, right
 
 
 @helper
 def first_task(job, task, scratch, wide, table):
     """Reduce a piece to ``wide``, or do everything that belongs to a strip."""
-    outer, chunk, first, stop, left, right = piece_of(job, task, job.strip)
-    like, lanes, n = load(table), lane_count(table), right - left
+    lanes = lane_count(table)
+    outer, chunk, first, stop, left, right = piece_of(job, task, job.strip, lanes)
+    like, n = load(table), right - left
     x = advance(as_pointer(job.x, like), outer * job.total)
     sums = advance(scratch, BLOCK * lanes)
     borders = job.whole and job.streamed and job.n_strips > 1
@@ -262,7 +273,7 @@ def finish_task(call, task, sums, tables):
 
 @helper
 def write_task(job, task, table):
-    outer, _, first, stop, left, right = piece_of(job, task, job.written)
+    outer, _, first, stop, left, right = piece_of(job, task, job.written, lane_count(table))
     like = load(table)
     x = advance(as_pointer(job.x, like), outer * job.total)
     out = advance(as_pointer(job.out, like), outer * job.total)
@@ -309,7 +320,9 @@ def sweep_first(call, worker, scratch, wide, table, counter):
 def sweep_again(call, table, counter):
     """Draw pieces to write."""
     job = layout_of(call, lane_count(pointer(table)))
-    n_tasks = job.outer * job.n_chunks * ((job.period + job.written - 1) // job.written)
+    n_tasks = (
+        job.outer * job.n_chunks * strips_of(job.period, job.written, lane_count(pointer(table)))
+    )
     task = fetch_add(advance(pointer(counter), 1), 1)
     while task < n_tasks:
         write_task(job, task, begin(table))
