@@ -45,7 +45,7 @@ from fastsoftmax._kernels.simd import (
 )
 
 # Longer rows go one by one.
-FLIGHT_VECTORS = 2048
+FLIGHT_VECTORS = 4096
 # What is known of a row, twice: the row in work and the one that is written meanwhile.
 TOP, SHIFT, FACTOR, MORE, N_KNOWN = 0, 1, 2, 3, 4
 # Elements ahead of the row that comes.
