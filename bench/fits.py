@@ -105,9 +105,12 @@ def _problem(name: str) -> FitProblem:
 
 def peers_of(problem_name: str) -> list[Any]:
     """Ours, and what can solve the problem."""
-    sparse = "csr" in problem_name
-    peers = fit_peers.SPARSE_PEERS if sparse else fit_peers.DENSE_PEERS
-    is_double = problem_name.endswith("float64")
+    peers, is_double = fit_peers.DENSE_PEERS, problem_name.endswith("float64")
+    if "csr" in problem_name:
+        peers = fit_peers.SPARSE_PEERS
+    elif "digits" in problem_name:
+        kept = [p for p in fit_peers.UNSCALED_PEERS if "float64" in p.steps or not is_double]
+        return [*fit_peers.OURS, *kept]
     return [*fit_peers.OURS, *(p for p in peers if not (is_double and "float64" in p.steps))]
 
 
