@@ -151,7 +151,9 @@ def ratios(result: dict[str, Any]) -> dict[str, str]:
         if library in result["fastest"]:
             found[library] = f"{result['fastest'][library] / ours:.1f}x"
         else:
-            found[library] = f"> {max(r.get('seconds', 0) for r in rows) / ours:.0f}x"
+            # What stops by itself before it gets there says nothing of time.
+            ended = [r["seconds"] for r in rows if r.get("why") == "time"]
+            found[library] = f"> {max(ended) / ours:.0f}x" if ended else "never there"
     return found
 
 
@@ -191,7 +193,9 @@ def markdown(results: dict[str, Any]) -> str:
         "others by `max_iter`, which was found in a run that watched their iterates. A pass is an "
         "evaluation or a Hessian product; those that build a metric or a Hessian are not counted. "
         '"> s" is a run ended when it had taken half as long again as the fastest of its library, '
-        "or at the limit; the excess is what it had reached.",
+        "or at the limit; the excess is what it had reached. Problems may have been measured one by "
+        "one, on a machine that others use as well: figures of two problems are not to be compared "
+        "closer than to a fifth.",
         "",
     ]
     for name, result in results["problems"].items():
