@@ -193,9 +193,8 @@ def markdown(results: dict[str, Any]) -> str:
         "others by `max_iter`, which was found in a run that watched their iterates. A pass is an "
         "evaluation or a Hessian product; those that build a metric or a Hessian are not counted. "
         '"> s" is a run ended when it had taken half as long again as the fastest of its library, '
-        "or at the limit; the excess is what it had reached. Problems may have been measured one by "
-        "one, on a machine that others use as well: figures of two problems are not to be compared "
-        "closer than to a fifth.",
+        "or at the limit; the excess is what it had reached. Problems were measured one by one, on "
+        "a machine that others used as well: seconds of two problems compare to within a fifth.",
         "",
     ]
     for name, result in results["problems"].items():
