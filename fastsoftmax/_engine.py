@@ -34,19 +34,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-@contextlib.contextmanager
-def parallel_region(n_workers: int) -> Iterator[int]:
+def parallel_region(n_workers: int) -> contextlib.AbstractContextManager[int]:
     """How many of ``n_workers`` may run now: all, or 1, which the serial twin must be."""
     if n_workers < 2 or _forked_after_threads:
-        yield 1
-        return
+        return contextlib.nullcontext(1)
+    return contextlib.nullcontext(n_workers) if _is_reentrant() else _alone(n_workers)
+
+
+def _is_reentrant() -> bool:
+    """Whether several threads may be inside parallel regions."""
     try:
-        reentrant = numba.threading_layer() != "workqueue"
+        return bool(numba.threading_layer() != "workqueue")
     except ValueError:  # no parallel kernel has run yet
-        reentrant = False
-    if reentrant:
-        yield n_workers
-        return
+        return False
+
+
+@contextlib.contextmanager
+def _alone(n_workers: int) -> Iterator[int]:
     # Numba aborts the process when two threads enter a workqueue region.
     acquired = _one_region.acquire(blocking=False)
     try:

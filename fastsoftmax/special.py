@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -139,9 +140,12 @@ def logsumexp(
     """
     array = np.asarray(a)
     if b is None and not (keepdims or return_sign) and _is_direct(array, axis):
-        result = np.empty(
-            array.shape[:-1] if array.ndim > 1 and axis is not None else (), array.dtype
-        )
+        shape = array.shape
+        if isinstance(axis, int):
+            kept = shape[: axis % array.ndim] + shape[axis % array.ndim + 1 :]
+        else:
+            kept = ()
+        result = np.empty(kept, array.dtype)
         _call_direct(array, result, axis, "LOGSUMEXP")
         return result[()]
     if b is None and not return_sign and array.size and array.ndim and _fast(array):
@@ -169,12 +173,12 @@ def _fast(x: Array) -> bool:
 
 
 def _is_direct(x: Array, axis: Axis) -> bool:
-    """Whether `_call_direct` takes it: few contiguous floats, the last axis or all of them."""
+    """Whether `_call_direct` takes it: few contiguous floats, one axis or all of them."""
     return (
         0 < x.size <= _DIRECT
         and x.dtype in _FLOATS
         and x.ndim > 0
-        and (axis is None or axis == -1 or axis == x.ndim - 1)
+        and (axis is None or (type(axis) is int and -x.ndim <= axis < x.ndim))
         and x.flags.c_contiguous
         and x.flags.writeable  # Numba compiles anew for read-only arrays
         and x.flags.aligned
@@ -183,9 +187,19 @@ def _is_direct(x: Array, axis: Axis) -> bool:
 
 
 def _call_direct(x: Array, out: Array, axis: Axis, mode: str) -> None:
-    n = x.size if axis is None else x.shape[-1]
     kernels = _kernels()
-    kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, getattr(kernels, mode))
+    if isinstance(axis, int) and axis not in (-1, x.ndim - 1):
+        kernels.columns(x, out, _around(x, (axis % x.ndim,)), getattr(kernels, mode))
+    else:
+        n = x.size if axis is None else x.shape[-1]
+        kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, getattr(kernels, mode))
+
+
+def _around(x: Array, axes: tuple[int, ...]) -> tuple[int, int, int]:
+    """How many elements lie before some neighbouring axes, in them, and behind them."""
+    shape = x.shape
+    first, stop = axes[0], axes[-1] + 1
+    return math.prod(shape[:first]), math.prod(shape[first:stop]), math.prod(shape[stop:])
 
 
 def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
@@ -263,6 +277,4 @@ def _canonical(
                 np.ascontiguousarray(x.transpose(back)), tuple(sorted(order[axis] for axis in axes))
             )
     x = np.ascontiguousarray(x, _COMPUTED[x.dtype.newbyteorder("=")])
-    outer = int(np.prod(x.shape[: axes[0]], dtype=np.int64))
-    inner = int(np.prod(x.shape[axes[-1] + 1 :], dtype=np.int64))
-    return x.reshape(outer, -1, inner), x.shape, order
+    return x.reshape(_around(x, axes)), x.shape, order

@@ -11,11 +11,11 @@ import numpy as np
 from numba import prange
 from numba.extending import overload
 
-from fastsoftmax._kernels.columns import run_task
+from fastsoftmax._kernels import columns
 from fastsoftmax._kernels.dense import accumulate_dense_block
 from fastsoftmax._kernels.jit import OPTIONS, call_native, helper, inlined, kernel, native_address
 from fastsoftmax._kernels.logits import Rows, run_rows, scratch_size_of
-from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.modes import LOGSUMEXP, LOSS
 from fastsoftmax._kernels.simd import advance, as_int64_pointer, fetch_add, lane_count, pointer
 from fastsoftmax._kernels.sparse import SparseProblem, accumulate_sparse_block
 
@@ -216,23 +216,33 @@ def direct_serial(x, out, n, mode, n_shares):
     run_share(x, out, n, mode, 0, 1)
 
 
-@helper
-def draw_tasks(job, n_tasks, scratch, counter):
-    task = fetch_add(pointer(counter), 1)
-    while task < n_tasks:
-        run_task(job, task, scratch)
-        task = fetch_add(pointer(counter), 1)
-
-
 @kernel(parallel=True)
-def columns_parallel(job, n_tasks, scratch, counter):
-    for worker in prange(len(scratch)):
-        draw_tasks(job, n_tasks, scratch[worker], counter)
+def columns_parallel(call, like, workers):
+    """Softmax along the middle of three axes: ``call`` is what `columns.layout` takes."""
+    job = columns.layout_of(call, lane_count(pointer(like)))
+    scratch, wide, table, counter = columns.room(job, like, workers)
+    for worker in prange(workers):  # Numba cannot hand a named tuple made here to a thread
+        columns.sweep_first(call, worker, scratch, wide, table, counter)
+    if job.whole:
+        return
+    for task in prange(columns.finish_count(job)):
+        columns.finish_task(call, task, wide, table)
+    if job.mode != LOGSUMEXP:
+        columns.complete_tables(job, table)
+        for _ in prange(workers):
+            columns.sweep_again(call, table, counter)
 
 
 @kernel
-def columns_serial(job, n_tasks, scratch, counter):
-    draw_tasks(job, n_tasks, scratch[0], counter)
+def columns_serial(call, like, workers):
+    job = columns.layout_of(call, lane_count(pointer(like)))
+    scratch, wide, table, counter = columns.room(job, like, workers)
+    columns.sweep_first(call, 0, scratch, wide, table, counter)
+    for task in range(columns.finish_count(job)):
+        columns.finish_task(call, task, wide, table)
+    if not job.whole and job.mode != LOGSUMEXP:
+        columns.complete_tables(job, table)
+        columns.sweep_again(call, table, counter)
 
 
 @helper

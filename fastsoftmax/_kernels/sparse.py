@@ -11,13 +11,13 @@ of their 128 bytes; with a vocabulary of 50,000 the traffic beyond L2 takes most
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastsoftmax._kernels.dense import add_row_sums, transform_tile, write_input_grad
 from fastsoftmax._kernels.emit import HEIGHT
-from fastsoftmax._kernels.gather import CHUNK, PANEL, gather, locate, scatter
+from fastsoftmax._kernels.gather import CHUNK, PANEL, gather, scatter
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.loss import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
@@ -75,72 +75,92 @@ def assign_blocks(indptr, block_rows, loads, slots):
         slots[block] = slot
 
 
-@helper
-def chunk_of(problem, j, stop, columns):
-    """(count, later indices, values, whether an index was wrong) of up to CHUNK nonzeros from j.
+class Nonzeros(NamedTuple):
+    """Pointers to the rows' nonzeros.
 
-    Their columns go to ``columns``.
+    The helpers below get these instead of the problem, whose arrays would have their references
+    counted at every call: that took 60 ns a row.
     """
-    count = min(stop - j, CHUNK)
-    indices = advance(as_pointer(problem.indices, problem.index_type), j)
-    wrong = locate(indices, count, problem.n_features, columns)
-    indptr = as_int64_pointer(problem.indptr)
-    within = j + CHUNK + count <= indptr[problem.n_rows]
-    later = advance(indices, CHUNK if within else 0)
-    return count, later, advance(as_pointer(problem.values, problem.source), j), wrong
+
+    indptr: Any
+    indices: Any
+    values: Any
+    n_rows: int
+    n_features: int
+
+
+class Parts(NamedTuple):
+    """A matrix by features: (D, whole) and behind it (D, rest), C order."""
+
+    matrix: Any
+    whole: int
+    rest: int
+
+
+@helper
+def later_than(nonzeros, j, count):
+    """Where the indices of ``count`` nonzeros lie that come CHUNK after those from j on."""
+    within = j + CHUNK + count <= nonzeros.indptr[nonzeros.n_rows]
+    return advance(nonzeros.indices, j + CHUNK if within else j)
 
 
 @helper
 def vectors_at(k, whole, rest, lanes):
     """(whole vectors, lanes of the rest) that are taken together from class k on; see `gather`."""
     width = min(PANEL, (whole - k) // lanes)
-    return width, rest if k + width * lanes == whole else 0
+    return width, rest if width * lanes == whole or width == 0 else 0
 
 
 @helper
-def gather_row(problem, row, z, columns):
+def gather_row(nonzeros, weights, bias, row, z):
     """Logits of a row, ``z`` padded to whole vectors; returns whether an index was wrong."""
-    lanes, n_features = lane_count(z), problem.n_features
-    whole, rest = problem.whole_logits, problem.other_logits
-    indptr = as_int64_pointer(problem.indptr)
-    bias, matrix = as_pointer(problem.bias, z), as_pointer(problem.W_t, z)
-    second, wrong, before = advance(matrix, n_features * whole), 0, bias
+    matrix, whole, rest = weights
+    first, stop = nonzeros.indptr[row], nonzeros.indptr[row + 1]
+    second, wrong, before = advance(matrix, nonzeros.n_features * whole), 0, bias
     # An empty row takes one step too, of no nonzeros.
-    for j in range(indptr[row], max(indptr[row + 1], indptr[row] + 1), CHUNK):
-        count, later, values, outside = chunk_of(problem, j, indptr[row + 1], columns)
-        wrong |= outside
-        k = 0
+    for j in range(first, max(stop, first + 1), CHUNK):
+        count, k = min(stop - j, CHUNK), 0
         while k < whole + rest:
-            width, tail = vectors_at(k, whole, rest, lanes)
-            gather(
-                width, tail, count, columns, later, values,
-                (advance(matrix, k), whole, second, rest),
-                advance(before, k), advance(z, k),
+            width, tail = vectors_at(k, whole, rest, lane_count(z))
+            wrong |= gather(
+                width, tail, count, advance(nonzeros.indices, j), later_than(nonzeros, j, count),
+                nonzeros.n_features, advance(nonzeros.values, j),
+                (advance(matrix, k), whole, second), advance(before, k), advance(z, k),
             )  # fmt: skip
-            k += width * lanes + tail
+            k += width * lane_count(z) + tail
         before = z
     return wrong
 
 
 @helper
-def scatter_row(problem, row, r, gradient, columns):
-    """Add a row's nonzeros times ``r`` to the gradient; returns whether an index was wrong."""
-    lanes, n_features = lane_count(r), problem.n_features
-    whole, rest = problem.whole_classes, problem.other_classes
-    indptr = as_int64_pointer(problem.indptr)
-    second, wrong = advance(gradient, n_features * whole), 0
-    for j in range(indptr[row], indptr[row + 1], CHUNK):
-        count, later, values, outside = chunk_of(problem, j, indptr[row + 1], columns)
-        wrong |= outside
-        k = 0
-        while k < whole + rest:
-            width, tail = vectors_at(k, whole, rest, lanes)
-            scatter(
-                width, tail, count, columns, later, values,
-                (advance(gradient, k), whole, second, rest),
-                advance(r, k), problem.mode == DIAGONAL,
-            )  # fmt: skip
-            k += width * lanes + tail
+def scatter_chunk(nonzeros, sums, r, j, count, values):
+    matrix, whole, rest = sums
+    second, wrong, k = advance(matrix, nonzeros.n_features * whole), 0, 0
+    while k < whole + rest:
+        width, tail = vectors_at(k, whole, rest, lane_count(r))
+        wrong |= scatter(
+            width, tail, count, advance(nonzeros.indices, j), later_than(nonzeros, j, count),
+            nonzeros.n_features, values, (advance(matrix, k), whole, second), advance(r, k),
+        )  # fmt: skip
+        k += width * lane_count(r) + tail
+    return wrong
+
+
+@helper
+def scatter_row(nonzeros, sums, row, r, squared, squares):
+    """Add a row's nonzeros times ``r`` to the sums; returns whether an index was wrong.
+
+    For the Hessian's diagonal values count by their square, for which there is room in ``squares``.
+    """
+    stop, wrong = nonzeros.indptr[row + 1], 0
+    for j in range(nonzeros.indptr[row], stop, CHUNK):
+        count, values = min(stop - j, CHUNK), advance(nonzeros.values, j)
+        if squared:
+            for i in range(count):
+                squares[i] = values[i] * values[i]
+            wrong |= scatter_chunk(nonzeros, sums, r, j, count, squares)
+        else:
+            wrong |= scatter_chunk(nonzeros, sums, r, j, count, values)
     return wrong
 
 
@@ -157,29 +177,39 @@ def transpose_tile(source, source_row, rows, columns, target, target_row):
 def accumulate_sparse_block(problem, terms, block, following, gradient, scratch):
     """Add a block's gradient to ``gradient`` (the two parts, K bias sums); return its loss."""
     z, g = pointer(scratch), pointer(gradient)
-    lanes, tile = lane_count(z), tile_rows(z)
-    n_classes, n_logits = problem.n_classes, problem.n_logits
-    padded = (n_logits + lanes - 1) // lanes * lanes
+    tile, n_classes, n_logits = tile_rows(z), problem.n_classes, problem.n_logits
+    padded = (n_logits + lane_count(z) - 1) // lane_count(z) * lane_count(z)
     t = advance(z, padded * tile)
     by_row = advance(t, n_classes * tile)
     statistics = advance(by_row, padded * tile)
     dx = advance(statistics, N_STATISTICS * tile)
-    columns = as_int64_pointer(advance(dx, 2 * HEIGHT * tile))
+    squares = advance(dx, 2 * HEIGHT * tile)
+    nonzeros = Nonzeros(
+        as_int64_pointer(problem.indptr),
+        as_pointer(problem.indices, problem.index_type),
+        as_pointer(problem.values, problem.source),
+        problem.n_rows,
+        problem.n_features,
+    )
+    weights = Parts(as_pointer(problem.W_t, z), problem.whole_logits, problem.other_logits)
+    sums = Parts(g, problem.whole_classes, problem.other_classes)
+    bias, squared = as_pointer(problem.bias, z), problem.mode == DIAGONAL
+    bias_sums = advance(g, problem.n_features * (sums.whole + sums.rest))
     first = block * problem.block_rows
-    stop = min(first + problem.block_rows, problem.n_rows)
-    sums = problem.n_features * (problem.whole_classes + problem.other_classes)
     loss, wrong = 0.0, 0
-    for row in range(first, stop, tile):
-        rows = min(tile, stop - row)
+    for row in range(first, min(first + problem.block_rows, problem.n_rows), tile):
+        rows = min(tile, min(first + problem.block_rows, problem.n_rows) - row)
         for r in range(rows):
-            wrong |= gather_row(problem, row + r, advance(by_row, r * padded), columns)
+            logits = advance(by_row, r * padded)
+            wrong |= gather_row(nonzeros, weights, bias, row + r, logits)
         transpose_tile(by_row, padded, rows, n_logits, z, tile)
         loss += transform_tile(problem, terms, row, rows, z, t, scratch, statistics)
         if problem.mode != LOSS:
-            add_row_sums(z, n_classes, advance(g, sums))
+            add_row_sums(z, n_classes, bias_sums)
             transpose_tile(z, tile, n_classes, rows, by_row, padded)
             for r in range(rows):
-                wrong |= scatter_row(problem, row + r, advance(by_row, r * padded), g, columns)
+                p = advance(by_row, r * padded)
+                wrong |= scatter_row(nonzeros, sums, row + r, p, squared, squares)
         if problem.input_grad != 0:
             write_input_grad(problem, row, rows, z, scratch, dx)
     if wrong != 0:
