@@ -153,7 +153,7 @@ def ratios(result: dict[str, Any]) -> dict[str, str]:
         else:
             # What stops by itself before it gets there says nothing of time.
             ended = [r["seconds"] for r in rows if r.get("why") == "time"]
-            found[library] = f"> {max(ended) / ours:.0f}x" if ended else "never there"
+            found[library] = f"> {max(ended) / ours:.1f}x" if ended else "never there"
     return found
 
 
