@@ -276,3 +276,15 @@ DENSE_PEERS = [
 ]
 # sklearnex leaves newton-cg and sparse features to scikit-learn.
 SPARSE_PEERS = [Peer("scikit-learn", "lbfgs"), Peer("scikit-learn", "newton-cg")]
+# Where the penalty matters at the optimum, that of scaled features is another objective.
+UNSCALED_PEERS = [
+    Peer(library, solver, *steps)
+    for library, solver, *steps in (
+        ("scikit-learn", "newton-cholesky", "float64"),
+        ("scikit-learn", "newton-cg", "float64"),
+        ("scikit-learn", "lbfgs", "float64"),
+        ("scikit-learn", "lbfgs"),
+        ("sklearnex", "lbfgs", "float64"),
+        ("sklearnex", "lbfgs"),
+    )
+]
