@@ -108,7 +108,7 @@ def run_rows(job, terms, first, scratch):
         rows = min(step, stop - start)
         target = advance(stage, waiting) if staged else advance(out, start * width)
         if not few:
-            loss += rows_in_flight(job, terms, start, rows, target, free, staged)
+            loss = rows_in_flight(job, terms, start, rows, target, free, staged, loss)
         elif terms is None:
             softmax_tiles(job, start, rows, target, free)
         else:

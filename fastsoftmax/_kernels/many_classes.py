@@ -312,8 +312,8 @@ def sums_of_row(together, n, keeps, coming, top, x, m, q, done, scale, out, stre
 
 
 @helper
-def rows_in_flight(job, terms, first, rows, out, scratch, staged):
-    """Some rows, the first one's results at ``out``; their weighted loss where there are terms.
+def rows_in_flight(job, terms, first, rows, out, scratch, staged, loss):
+    """Some rows, the first one's results at ``out``; ``loss`` and theirs where there are terms.
 
     How a row is summed up does not depend on what is in flight with it, so its bits do not either.
     """
@@ -326,7 +326,6 @@ def rows_in_flight(job, terms, first, rows, out, scratch, staged):
     streamed = job.streamed and not staged
     lag = 1 if n <= FLIGHT_VECTORS * lanes else 0
     x = advance(as_pointer(job.x, like), first * n)
-    loss = 0.0
     for turn in range(rows + 2 * lag):
         here, past = turn - lag, turn - 2 * lag
         coming, x_here = advance(x, turn * n), advance(x, here * n)
