@@ -15,7 +15,7 @@ from fastsoftmax._kernels import driver
 from fastsoftmax._kernels.dense import Problem, pack_panels
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
 from fastsoftmax._kernels.sparse import SparseProblem, assign_blocks
-from fastsoftmax._options import Targets
+from fastsoftmax._options import Targets, penalty
 
 Array = npt.NDArray[Any]
 
@@ -80,10 +80,7 @@ class Accumulator:
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""
         used = min(self.blocks, self.plan.n_slots)
-        loss = float(self.losses[:used].sum()) / total
-        if l2:
-            loss += l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
-        return loss
+        return float(self.losses[:used].sum()) / total + penalty(self.W, l2)
 
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
         """Return the loss, its gradient in W (K, D) and in b (K,); the sums are used up."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from fastsoftmax import reference
 from fastsoftmax._csr import CSR
 from fastsoftmax._kernels.modes import DIAGONAL, FULL, GRADIENT, LOSS, LOWER_A, LOWER_B, PRODUCT
-from fastsoftmax._options import Targets
+from fastsoftmax._options import Targets, penalty
 
 Array = npt.NDArray[Any]
 
@@ -161,8 +161,7 @@ class ReferenceAccumulator:
 
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""
-        penalty = l2 * float(np.square(self.W, dtype=np.float64).sum()) if l2 else 0.0
-        return self.sum_of_losses / total + penalty
+        return self.sum_of_losses / total + penalty(self.W, l2)
 
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
         """Return the loss, its gradient in W (K, D) and in b (K,)."""

@@ -14,7 +14,7 @@ from fastsoftmax._backend import LOSS
 from fastsoftmax._dask_direct import call_where_they_are
 from fastsoftmax._dask_shares import Share, Shares, dask_threads
 from fastsoftmax._data import Data, evenly, stack
-from fastsoftmax._options import checked_total
+from fastsoftmax._options import checked_total, penalty
 
 Array = npt.NDArray[Any]
 Item = TypeVar("Item")
@@ -42,8 +42,7 @@ class Total:
 
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""
-        loss = self.sums.loss / total
-        return loss + l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
+        return self.sums.loss / total + penalty(self.W, l2)
 
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
         """Return the loss, its gradient in W (K, D) and in b (K,), in float64."""

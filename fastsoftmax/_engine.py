@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._kernels import drawing
 from fastsoftmax._kernels.loss import Terms
 from fastsoftmax._options import Targets
 
@@ -58,6 +59,16 @@ def _alone(n_workers: int) -> Iterator[int]:
     finally:
         if acquired:
             _one_region.release()
+
+
+def draw(kernel: Any, job: Any, *arrays: Array, n_workers: int) -> None:
+    """Run a kernel that draws its work (`drawing`) on up to ``n_workers`` threads."""
+    with parallel_region(n_workers) as workers:
+        arrays = (*arrays, np.array([0, workers]))
+        if workers > 1:
+            drawing.on_threads(kernel, job, arrays, workers)
+        else:
+            kernel(job, arrays)
 
 
 def threads() -> int:

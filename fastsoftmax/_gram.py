@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax._engine import address, aligned, parallel_region, threads
-from fastsoftmax._kernels import gram as kernels
-from fastsoftmax._kernels import product
+from fastsoftmax._engine import address, aligned, draw, threads
+from fastsoftmax._kernels.gram import draw_panels
+from fastsoftmax._kernels.product import Product, draw_tiles
 from fastsoftmax._plan import n_product_workers
 from fastsoftmax.solvers import blocks
 
@@ -30,16 +30,14 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
     for rows in blocks(n_rows, _ROWS):
         x = part[: rows.stop - rows.start]
         fill(rows, x[:, :n])
-        with parallel_region(workers) as workers:
-            run = kernels.draw_panels_parallel if workers > 1 else kernels.draw_panels
-            run(x, n, total, np.array([0, workers]))
+        draw(draw_panels, n, x, total, n_workers=workers)
     upper = np.triu(total[:, :n]).astype(np.float64)
     return upper + np.triu(upper, 1).T
 
 
 def multiply_add(a: Array, b: Array, out: Array, lower: int) -> None:
     """Add a·b to ``out``; rows of b and out lie in whole cache lines, see `_backend`."""
-    job = product.Product(
+    job = Product(
         a=address(a),
         a_row=a.strides[0] // a.itemsize,
         a_step=a.strides[1] // a.itemsize,
@@ -52,9 +50,7 @@ def multiply_add(a: Array, b: Array, out: Array, lower: int) -> None:
         depth=len(b),
         lower=lower,
     )
-    with parallel_region(n_product_workers(out.size * len(b), threads())) as workers:
-        run = product.draw_tiles_parallel if workers > 1 else product.draw_tiles
-        run(job, np.array([0, workers]))
+    draw(draw_tiles, job, n_workers=n_product_workers(out.size * len(b), threads()))
 
 
 def _row_length(n: int, dtype: np.dtype[Any]) -> int:

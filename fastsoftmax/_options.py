@@ -187,3 +187,8 @@ def checked_total(total: float) -> float:
             "has a sample_weight or class_weight of zero"
         )
     return total
+
+
+def penalty(W: Array, l2: float) -> float:
+    """l2·‖W‖², in float64; nothing where ``l2`` is 0, whatever W is."""
+    return l2 * float(np.einsum("kd,kd->", W, W, dtype=np.float64)) if l2 else 0.0

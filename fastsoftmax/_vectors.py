@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax._engine import parallel_region, threads
-from fastsoftmax._kernels import vectors as kernels
+from fastsoftmax._engine import draw, threads
+from fastsoftmax._kernels.vectors import BLOCK, draw_blocks
 
 Array = npt.NDArray[Any]
 
 
 def add_and_dot(a: Array, factor: float, b: Array, c: Array) -> float:
     """Add factor·b to a, in place; return Σ a·c."""
-    sums = np.empty(-(-len(a) // kernels.BLOCK))
-    with parallel_region(min(threads(), len(sums))) as workers:
-        run = kernels.draw_blocks_parallel if workers > 1 else kernels.draw_blocks
-        run(a, factor, b, c, sums, np.array([0, workers]))
+    sums = np.empty(-(-len(a) // BLOCK))
+    draw(draw_blocks, factor, a, b, c, sums, n_workers=min(threads(), len(sums)))
     return float(sums.sum())

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastsoftmax._backend import accumulator
 from fastsoftmax._csr import CSR
-from fastsoftmax._options import Targets
+from fastsoftmax._options import Targets, penalty
 from fastsoftmax.coordinates import worthwhile_mean
 
 Array = npt.NDArray[Any]
@@ -95,8 +95,7 @@ class Adam:
             if batch.total > 0:
                 loss += self.update(_take(X, rows), batch)
                 total += batch.total
-        penalty = self.l2 * float(np.einsum("kd,kd->", self.W, self.W, dtype=np.float64))
-        return loss / max(total, 1e-300) + penalty
+        return loss / max(total, 1e-300) + penalty(self.W, self.l2)
 
     def update(self, X: Any, targets: Targets) -> float:
         """Take one step; return the sum of the batch's losses before it."""

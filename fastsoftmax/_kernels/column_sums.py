@@ -11,7 +11,14 @@ import math
 from fastsoftmax._kernels.elementary import exp
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
-from fastsoftmax._kernels.rows import finite_shift, log_of_sum, maximum, maximum_over, merge
+from fastsoftmax._kernels.rows import (
+    add_exp,
+    finite_shift,
+    log_of_sum,
+    maximum,
+    maximum_over,
+    merge,
+)
 from fastsoftmax._kernels.simd import (
     LANES_64,
     advance,
@@ -30,7 +37,7 @@ from fastsoftmax._kernels.simd import (
 @helper
 def add_block(source, step, rows, ahead, top, count, rest):
     """Add some rows of a column of vectors to its running maximum and sums."""
-    zero, one = splat(0.0, top), splat(1.0, top)
+    zero = splat(0.0, top)
     m = maximum(maximum_over(source, rows, step), top)
     shift = finite_shift(m)
     risen = m > top
@@ -38,11 +45,8 @@ def add_block(source, step, rows, ahead, top, count, rest):
     count = select(risen, zero, count)
     part = zero
     for i in range(rows):
-        value = load(advance(source, i * step))
         prefetch(advance(ahead, i * step))
-        highest = value == m
-        part = select(highest, part, part + exp(value - shift))
-        count = select(highest, count + one, count)
+        part, count = add_exp(load(advance(source, i * step)), m, shift, part, count)
     # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
     return m, select(shift == m, count, zero), rest + part
 

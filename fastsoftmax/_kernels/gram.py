@@ -6,10 +6,8 @@ took three times as long beside them. And only half of a symmetric matrix is com
 
 from __future__ import annotations
 
-from numba import prange
-
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.jit import call_native, helper, kernel, native_address
+from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.simd import advance, fetch_add, lane_count, pointer
 from fastsoftmax._kernels.tiles import contract
 
@@ -38,27 +36,16 @@ def add_panel(x, stride, n_rows, n, panel, total, row):
 
 
 @kernel
-def draw_panels(x, n, total, shared):
-    """Draw panels of columns and add Σ x xᵀ of the rows there.
+def draw_panels(n, arrays):
+    """Draw panels of columns and add Σ x xᵀ of the rows there to ``total``.
 
-    ``shared`` holds the panels drawn so far, and how many workers draw.
     Rows hold whole vectors, as those of ``total`` do. What lies below the diagonal is left as it
     is, but for tiles that lie across it.
     """
+    x, total, shared = arrays
     columns = WIDTH * lane_count(pointer(x))
     n_panels = (n + columns - 1) // columns
     panel = n_panels - 1 - fetch_add(pointer(shared), 1)  # the largest first
     while panel >= 0:
         add_panel(pointer(x), x.shape[1], len(x), n, panel, pointer(total), total.shape[1])
         panel = n_panels - 1 - fetch_add(pointer(shared), 1)
-
-
-@kernel(parallel=True)
-def run_panels(address, x, n, total, shared):
-    for _ in prange(shared[1]):
-        call_native(address, (x, n, total, shared))
-
-
-def draw_panels_parallel(*arguments):
-    """`draw_panels` on as many threads as ``shared`` says."""
-    run_panels(native_address(draw_panels, arguments), *arguments)

@@ -12,7 +12,7 @@ from fastsoftmax._kernels.emit import WIDTH
 from fastsoftmax._kernels.few_classes import loss_of_tiles, softmax_tiles
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.loss import N_STATISTICS
-from fastsoftmax._kernels.many_classes import rows_in_flight
+from fastsoftmax._kernels.many_classes import rows_in_flight, write_head, write_rest
 from fastsoftmax._kernels.modes import LOGSUMEXP
 from fastsoftmax._kernels.simd import (
     advance,
@@ -22,9 +22,7 @@ from fastsoftmax._kernels.simd import (
     load,
     misalignment,
     pointer,
-    store,
-    store_first,
-    stream,
+    splat,
 )
 
 # Up to this many vectors a row is transposed: fewer would leave lanes empty and sum across them.
@@ -69,27 +67,13 @@ def flush(stage, n, out, streamed, last):
 
     Only whole cache lines are streamed: stored in two parts they would be read first.
     """
-    lanes = lane_count(stage)
-    i = 0
-    if streamed:
-        i = min(misalignment(out), n)
-        if i > 0:  # a store of no lanes reads its line from memory all the same
-            store_first(out, i, load(stage))
-        while i + lanes <= n:
-            stream(advance(out, i), load(advance(stage, i)))
-            i += lanes
-    else:
-        while i + lanes <= n:
-            store(advance(out, i), load(advance(stage, i)))
-            i += lanes
-    if i == n:
-        return 0
-    rest = load(advance(stage, i))
-    if streamed and not last:
-        store(stage, rest)
-        return n - i
-    store_first(advance(out, i), n - i, rest)
-    return 0
+    lanes, like = lane_count(stage), load(stage)
+    as_they_are = splat(0.0, like), splat(1.0, like), splat(-0.0, like)
+    head = min(misalignment(out), n) if streamed else 0
+    if head > 0:  # as in `rows_in_flight`
+        write_head(head, stage, as_they_are, out, stage, True)
+    write_rest(head, stage, n, as_they_are, out, stage, streamed, last)
+    return (n - head) % lanes if streamed and not last else 0
 
 
 @helper

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import prange
-
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.jit import call_native, helper, kernel, native_address
+from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.modes import LOWER_A, LOWER_B
 from fastsoftmax._kernels.simd import advance, as_float64_pointer, fetch_add, lane_count, pointer
 from fastsoftmax._kernels.tiles import contract
@@ -62,8 +60,9 @@ def add_tiles(product, row, column):
 
 
 @kernel
-def draw_tiles(product, shared):
-    """Draw blocks of the result; ``shared`` holds those drawn so far, and how many workers draw."""
+def draw_tiles(product, arrays):
+    """Draw blocks of the result."""
+    (shared,) = arrays
     columns = WIDTH * lane_count(as_float64_pointer(product.out))
     n_blocks = (product.n_rows + _ROWS - 1) // _ROWS
     n_panels = (product.n_columns + columns - 1) // columns
@@ -71,14 +70,3 @@ def draw_tiles(product, shared):
     while task < n_blocks * n_panels:
         add_tiles(product, task % n_blocks * _ROWS, task // n_blocks * columns)
         task = fetch_add(pointer(shared), 1)
-
-
-@kernel(parallel=True)
-def run_tiles(address, product, shared):
-    for _ in prange(shared[1]):
-        call_native(address, (product, shared))
-
-
-def draw_tiles_parallel(*arguments):
-    """`draw_tiles` on as many threads as ``shared`` says."""
-    run_tiles(native_address(draw_tiles, arguments), *arguments)

@@ -140,22 +140,27 @@ def finite_shift(m):
 
 
 @helper
+def add_exp(value, m, shift, total, count):
+    """Add exp(value - shift) to ``total``, or one to ``count`` where the value is the maximum m."""
+    top = value == m
+    # Additions under a mask: one instruction, where selecting a term takes two.
+    total = select(top, total, total + exp(value - shift))
+    return total, select(top, count + splat(1.0, m), count)
+
+
+@helper
 def exp_sum_over(z, n, step, m):
     """(how many z[i] equal m, Σ exp(z[i] - m) of the others).
 
     Apart, as log(1 + tiny) keeps only what log1p can be given: log_of_sum.
     """
-    zero, one = splat(0.0, m), splat(1.0, m)
+    zero = splat(0.0, m)
     shift = finite_shift(m)
     count, rest = zero, zero
     for first in range(0, n, CHAIN):
         part = zero
         for i in range(first, min(first + CHAIN, n)):
-            value = load(advance(z, i * step))
-            top = value == m
-            # Additions under a mask: one instruction, where selecting a term takes two.
-            part = select(top, part, part + exp(value - shift))
-            count = select(top, count + one, count)
+            part, count = add_exp(load(advance(z, i * step)), m, shift, part, count)
         rest = rest + part
     # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
     return select(shift == m, count, zero), rest

@@ -111,25 +111,22 @@ def _rows_signature(p: Any, like: Any, *counts: types.Type) -> tuple[Any, int]:
 @intrinsic
 def subtract_from_rows(typingctx, rows, v):
     """Every vector of a UniTuple minus one vector."""
-    sig = rows(rows, v)
-
-    def codegen(context, builder, signature, args):
-        vectors = [builder.fsub(row, args[1]) for row in cgutils.unpack_tuple(builder, args[0])]
-        return context.make_tuple(builder, signature.return_type, vectors)
-
-    return sig, codegen
+    return _with_vector(rows, v, "fsub")
 
 
 @intrinsic
 def scale_rows(typingctx, rows, v):
     """Every vector of a UniTuple times one vector."""
-    sig = rows(rows, v)
+    return _with_vector(rows, v, "fmul")
 
+
+def _with_vector(rows: Any, v: Any, instruction: str) -> tuple[Any, Any]:
     def codegen(context, builder, signature, args):
-        vectors = [builder.fmul(row, args[1]) for row in cgutils.unpack_tuple(builder, args[0])]
+        combine = getattr(builder, instruction)
+        vectors = [combine(row, args[1]) for row in cgutils.unpack_tuple(builder, args[0])]
         return context.make_tuple(builder, signature.return_type, vectors)
 
-    return sig, codegen
+    return rows(rows, v), codegen
 
 
 @intrinsic

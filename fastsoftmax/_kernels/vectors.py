@@ -6,9 +6,7 @@ with c. Sums are of blocks of a fixed length, so that they have the same bits on
 
 from __future__ import annotations
 
-from numba import prange
-
-from fastsoftmax._kernels.jit import call_native, helper, kernel, native_address
+from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.simd import (
     LANES_64,
     advance,
@@ -49,8 +47,9 @@ def add_block(a, factor, b, c, n):
 
 
 @kernel
-def draw_blocks(a, factor, b, c, sums, shared):
-    """Draw blocks and add them; ``shared`` holds those drawn so far, and how many workers draw."""
+def draw_blocks(factor, arrays):
+    """Draw blocks and add them."""
+    a, b, c, sums, shared = arrays
     block = fetch_add(pointer(shared), 1)
     while block < len(sums):
         i = block * BLOCK
@@ -59,14 +58,3 @@ def draw_blocks(a, factor, b, c, sums, shared):
             advance(pointer(a), i), factor, advance(pointer(b), i), advance(pointer(c), i), n
         )
         block = fetch_add(pointer(shared), 1)
-
-
-@kernel(parallel=True)
-def run_blocks(address, a, factor, b, c, sums, shared):
-    for _ in prange(shared[1]):
-        call_native(address, (a, factor, b, c, sums, shared))
-
-
-def draw_blocks_parallel(*arguments):
-    """`draw_blocks` on as many threads as ``shared`` says."""
-    run_blocks(native_address(draw_blocks, arguments), *arguments)
