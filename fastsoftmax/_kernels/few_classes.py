@@ -12,15 +12,12 @@ from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
 from fastsoftmax._kernels.rows import exp_over, exp_sum_over, log_of_sum, maximum_over
 from fastsoftmax._kernels.simd import (
-    LANES_64,
     advance,
     as_pointer,
     lane_count,
     load,
-    load_double,
     splat,
     store,
-    store_narrow,
 )
 from fastsoftmax._kernels.tiles import (
     load_rows,
@@ -66,39 +63,23 @@ def write_transposed(z, width, n, shift, factor, less, out):
 def softmax_tiles(job, first, rows, out, z):
     """Softmax, or what the mode says, of some rows: as many at a time as a vector has lanes."""
     lanes, n = lane_count(z), job.n
-    statistics = advance(z, (n + lanes - 1) // lanes * lanes * lanes)
     for r in range(0, rows, lanes):
         x = advance(as_pointer(job.x, load(z)), (first + r) * n)
         here = min(lanes, rows - r)
         read_transposed(x, n, here, job.n_rows - first - r - here, z, lanes)
         m = maximum_over(z, n, lanes)
         zero, one = splat(0.0, m), splat(1.0, m)
+        ahead = advance(x, 8 * lanes * n)
         if job.mode == SOFTMAX:
-            ahead = advance(x, 8 * lanes * n)
             total = exp_over(z, n, lanes, m, z, lanes, ahead, lanes)
             write_transposed(z, lanes, n, zero, one / total, zero, advance(out, r * n))
-        elif job.mode == LOGSUMEXP:
-            store(advance(out, r), log_sums(z, n, m, statistics, True))
+            continue
+        count, rest = exp_sum_over(z, n, lanes, m, ahead, lanes)
+        log_sum = log_of_sum(count, rest)
+        if job.mode == LOGSUMEXP:
+            store(advance(out, r), m + log_sum)
         else:
-            less = log_sums(z, n, m, statistics, False)
-            write_transposed(z, lanes, n, m, one, less, advance(out, r * n))
-
-
-@helper
-def log_sums(z, n, m, statistics, complete):
-    """Ln Σ exp(z - m) of a vector of rows, or with m added."""
-    lanes = lane_count(z)
-    count, rest = exp_sum_over(z, n, lanes, m)
-    store(statistics, count)
-    store(advance(statistics, lanes), rest)
-    store(advance(statistics, 2 * lanes), m)
-    for r in range(0, lanes, LANES_64):
-        row = advance(statistics, r)
-        value = log_of_sum(load_double(row), load_double(advance(row, lanes)))
-        if complete:
-            value = value + load_double(advance(row, 2 * lanes))
-        store_narrow(advance(row, 3 * lanes), value)
-    return load(advance(statistics, 3 * lanes))
+            write_transposed(z, lanes, n, m, one, log_sum, advance(out, r * n))
 
 
 @helper

@@ -149,8 +149,8 @@ def add_exp(value, m, shift, total, count):
 
 
 @helper
-def exp_sum_over(z, n, step, m):
-    """(how many z[i] equal m, Σ exp(z[i] - m) of the others).
+def exp_sum_over(z, n, step, m, ahead, pace):
+    """(how many z[i] equal m, Σ exp(z[i] - m) of the others); prefetches as `exp_over` does.
 
     Apart, as log(1 + tiny) keeps only what log1p can be given: log_of_sum.
     """
@@ -161,6 +161,7 @@ def exp_sum_over(z, n, step, m):
         part = zero
         for i in range(first, min(first + CHAIN, n)):
             part, count = add_exp(load(advance(z, i * step)), m, shift, part, count)
+            prefetch(advance(ahead, i * pace))
         rest = rest + part
     # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
     return select(shift == m, count, zero), rest
@@ -184,7 +185,7 @@ def merge(m, count, rest, other_m, other_count, other_rest):
 
 @helper
 def log_of_sum(count, rest):
-    """ln(count + rest) of float64 vectors, exact to the last digits where the rest is tiny."""
+    """ln(count + rest), exact to the last digits where the rest is tiny."""
     total = count + rest
     lost = rest - (total - count)
     zero = splat(0.0, total)
