@@ -33,7 +33,7 @@ def test_benchmark(problem, peer, benchmark):
         pytest.skip(f"{peer} is not installed")
     arrays, truth = prepared(problem)
     run = registry.TASKS[problem.task].peers[peer](arrays)
-    registry.check(run(), truth, problem.dtype)
+    registry.check(run(), truth, problem, peer)
     benchmark.group = problem.name
     benchmark(run)
     assert benchmark.stats is not None or benchmark.disabled

@@ -17,14 +17,13 @@ import numpy as np
 import registry
 
 
-def serve(connection: Connection, task: str, peer: str, data: str, dtype: str) -> None:
+def serve(connection: Connection, problem: registry.Problem, peer: str, data: str) -> None:
     """Prepare and check, report, then time the peer once for each request."""
     try:
         arrays = {p.stem: np.load(p) for p in Path(data).glob("*.npy")}
         truth = [arrays.pop(name) for name in sorted(n for n in arrays if n.startswith("truth"))]
-        run = registry.TASKS[task].peers[peer](arrays)
-        if peer != "copy":
-            registry.check(run(), truth, dtype)
+        run = registry.TASKS[problem.task].peers[peer](arrays)
+        registry.check(run(), truth, problem, peer)
         repeats = _repeats(run)
         connection.send("ready")
     except Exception as error:
@@ -56,7 +55,7 @@ class Worker:
     def __init__(self, problem: registry.Problem, peer: str, data: str) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        arguments = (other, problem.task, peer, data, problem.dtype)
+        arguments = (other, problem, peer, data)
         self.process = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         other.close()
