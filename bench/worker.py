@@ -24,6 +24,7 @@ def serve(connection: Connection, problem: registry.Problem, peer: str, data: st
         truth = [arrays.pop(name) for name in sorted(n for n in arrays if n.startswith("truth"))]
         run = registry.TASKS[problem.task].peers[peer](arrays)
         registry.check(run(), truth, problem, peer)
+        del truth  # as large as the data, in every process
         repeats = _repeats(run)
         connection.send("ready")
     except Exception as error:

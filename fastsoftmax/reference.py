@@ -74,7 +74,8 @@ def _targets(
             s = np.where(y == ignore_index, dtype(0), s)
             y = np.where(y == ignore_index, 0, y)
         counted = s * w[y]
-        y = np.eye(n_classes, dtype=dtype)[y]
+        labels, y = y, np.zeros((len(y), n_classes), dtype)
+        y[np.arange(len(y)), labels] = 1
     t = w * (dtype(1 - label_smoothing) * y.astype(dtype) + dtype(label_smoothing / n_classes))
     return s, t, counted
 
