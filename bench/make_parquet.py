@@ -1,21 +1,28 @@
-"""Write a Parquet file larger than memory's share: normal features, labels of a linear model."""
+"""Write a Parquet file larger than memory's share: normal features, labels of a linear model.
+
+As pyarrow writes files if not told otherwise: compressed by Snappy, dictionaries tried.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-def make(path: Path, n_rows: int, n_features: int, n_classes: int, group_rows: int) -> None:
+def make(
+    path: Path, n_rows: int, n_features: int, n_classes: int, group_rows: int, plain: bool = False
+) -> None:
     """Write the file row group by row group, the same for the same sizes."""
+    options: dict[str, Any] = {"compression": "none", "use_dictionary": False} if plain else {}
     names = [f"x{i:02d}" for i in range(n_features)]
     schema = pa.schema([*((name, pa.float32()) for name in names), ("label", pa.int8())])
     W = np.random.default_rng(0).standard_normal((n_classes, n_features), dtype=np.float32) / 5
-    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+    with pq.ParquetWriter(path, schema, **options) as writer:
         for group, start in enumerate(range(0, n_rows, group_rows)):
             rng = np.random.default_rng((1, group))
             shape = (n_features, min(group_rows, n_rows - start))
@@ -33,8 +40,9 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=50)
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--group-rows", type=int, default=1_048_576)
+    parser.add_argument("--plain", action="store_true", help="no compression, no dictionaries")
     a = parser.parse_args()
-    make(a.path, a.rows, a.features, a.classes, a.group_rows)
+    make(a.path, a.rows, a.features, a.classes, a.group_rows, a.plain)
 
 
 if __name__ == "__main__":
