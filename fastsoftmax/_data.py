@@ -84,15 +84,20 @@ class Data:
         """Copy some rows, in ascending order, and their weights s·T, in one pass over all."""
         matrices: list[Any] = []
         weights: list[Array] = []
+        # Written in place: parts and their stack together would take twice the memory.
+        dense = np.empty((0 if self.is_sparse else len(chosen), self.n_features), self.dtype)
         first = 0
         with contextlib.closing(self.pieces(1, curvatures=True)) as pieces:
             for X, targets in pieces:
                 a, b = np.searchsorted(chosen, (first, first + len(X)))
                 rows = chosen[a:b] - first
-                matrices.append(X.matrix()[rows] if isinstance(X, CSR) else X[rows])
+                if isinstance(X, CSR):
+                    matrices.append(X.matrix()[rows])
+                else:
+                    dense[a:b] = X[rows]
                 weights.append(targets.scales(len(X))[rows])
                 first += len(X)
-        return stack(matrices), np.concatenate(weights)
+        return stack(matrices) if self.is_sparse else dense, np.concatenate(weights)
 
     def sample(self, n_rows: int) -> tuple[Any, Array | None]:
         """Evenly spaced rows, the same whatever pieces they come in, and their weights s·T.

@@ -110,6 +110,13 @@ class ParquetSource(ChunkSource):
         return [*(self.feature_names or []), *([] if target is None else [target])]
 
     def _read(self, labelled: bool) -> Iterator[Rows]:
+        try:
+            yield from self._decode(labelled)
+        finally:
+            # Or 0.1 GB of it waits for the next pass beside whatever is done until then.
+            pa.default_memory_pool().release_unused()
+
+    def _decode(self, labelled: bool) -> Iterator[Rows]:
         rows = min(self._rows, max((span.n_rows for span in self._spans), default=0))
         dtype = self.dtype or self._dtype
         # In turn, as they are taken: a chunk nobody takes must not use up one that is being read.
