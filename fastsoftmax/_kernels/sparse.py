@@ -17,7 +17,7 @@ import numpy as np
 
 from fastsoftmax._kernels.dense import add_row_sums, transform_tile, write_input_grad
 from fastsoftmax._kernels.emit import HEIGHT
-from fastsoftmax._kernels.gather import CHUNK, PANEL, gather, scatter
+from fastsoftmax._kernels.gather import AHEAD, CHUNK, PANEL, gather, scatter
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.loss import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
@@ -99,9 +99,9 @@ class Parts(NamedTuple):
 
 @helper
 def later_than(nonzeros, j, count):
-    """Where the indices of ``count`` nonzeros lie that come CHUNK after those from j on."""
-    within = j + CHUNK + count <= nonzeros.indptr[nonzeros.n_rows]
-    return advance(nonzeros.indices, j + CHUNK if within else j)
+    """Where the indices of ``count`` nonzeros lie that come AHEAD after those from j on."""
+    within = j + AHEAD + count <= nonzeros.indptr[nonzeros.n_rows]
+    return advance(nonzeros.indices, j + AHEAD if within else j)
 
 
 @helper
