@@ -169,14 +169,10 @@ def _kernels() -> Any:
 
 
 def _fast(x: Array, axis: Axis) -> bool:
-    """Whether the kernels take it: real numbers, and at least one axis of them."""
-    return (
-        x.size > 0
-        and x.ndim > 0
-        and axis != ()
-        and x.dtype in _COMPUTED
-        and _kernels() is not None
-    )
+    """Whether the kernels take it: some real numbers, and at least one axis."""
+    if x.size == 0 or x.ndim == 0 or np.size(axis) == 0:
+        return False
+    return x.dtype.newbyteorder("=") in _COMPUTED and _kernels() is not None
 
 
 def _is_direct(x: Array, axis: Axis) -> bool:

@@ -248,6 +248,36 @@ def test_sign_and_factors():
         assert_allclose(ours, theirs, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([0.0, -1.0], [1e-300, 1e300]),  # their ratio overflows
+        ([0.0, 1.0], np.inf),
+        ([0.0, 1.0], [-np.inf, 1.0]),
+        (np.float32([1, 2]), 2.0),  # a Python number leaves the dtype alone
+        (np.float16([1, 2]), True),
+        (3, np.float32([1, 2])),
+        (np.float32([1, 2]), 1j),
+    ],
+    ids=str,
+)
+def test_extreme_factors_and_python_numbers(a, b):
+    ours, theirs = (m.logsumexp(a, b=b, return_sign=True) for m in (fastsoftmax, scipy.special))
+    for our, their in zip(ours, theirs, strict=True):
+        same_kind(our, their)
+        assert_allclose(our, their, rtol=1e-3 if np.asarray(our).itemsize == 2 else 1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_axis_of_numpys_integer_and_foreign_byte_order(name):
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(">f4")
+    function = getattr(fastsoftmax, name)
+    want = function(x.astype(np.float32), axis=1)
+    assert_array_equal(function(x, axis=np.int64(1)), want)  # the same kernels: the same bits
+    assert function(x, axis=1).dtype == np.float32
+
+
 # What SciPy tests of these three, with our functions in the place of its own.
 def test_scipys_own_tests(tmp_path):
     import subprocess
