@@ -170,7 +170,7 @@ def _kernels() -> Any:
 
 def _fast(x: Array, axis: Axis) -> bool:
     """Whether the kernels take it: some real numbers, and at least one axis."""
-    if x.size == 0 or x.ndim == 0 or np.size(axis) == 0:
+    if x.size == 0 or x.ndim == 0 or (isinstance(axis, tuple) and not axis):
         return False
     return x.dtype.newbyteorder("=") in _COMPUTED and _kernels() is not None
 
