@@ -93,9 +93,10 @@ class SoftmaxObjective:
         dtype = _validate.compute_dtype(rows.dtype, "X")
         if n_classes is not None:
             n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
+        y = _validate.as_targets(y).copy()  # later changes of the caller's must not be seen
         n_classes = n_classes or _count_classes(y, len(rows))
         targets = make_targets(
-            np.array(y),  # copies: later changes of the caller's arrays must not be seen
+            y,
             len(rows),
             n_classes,
             dtype,
@@ -306,9 +307,9 @@ class SoftmaxObjective:
         return self._finish(self._sum(*self._as_computed(W, b), center), self.l2)
 
 
-def _count_classes(y: npt.ArrayLike, n_rows: int) -> int:
-    if np.ndim(y) == 2:
-        return int(np.shape(y)[1])
+def _count_classes(y: Array, n_rows: int) -> int:
+    if y.ndim == 2:
+        return int(y.shape[1])
     labels, _ = _validate.as_labels(y, n_rows, None)
     return max(int(labels.max()) + 1, 2)
 
