@@ -95,6 +95,11 @@ class ChunkSource:
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
     @property
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        return list(self._stamps)
+
+    @property
     def n_bytes(self) -> int:
         """Memory that all rows would take, about."""
         return self.n_rows * self.n_features * np.dtype(np.float64).itemsize
@@ -273,7 +278,7 @@ def _check_finite(where: str, X: Any, names: list[str] | None) -> None:
     if np.isfinite(values).all():
         return
     if values.ndim == 1:
-        raise ValueError(f"{where}: NaN or infinite values")
+        raise ValueError(f"{where}: NaN or infinite values in {values.dtype}")
     row, column = np.argwhere(~np.isfinite(values))[0]
     name = f'column "{names[column]}"' if names else f"column {column}"
-    raise ValueError(f"{where}: {name}: NaN or infinite value in row {row} of it")
+    raise ValueError(f"{where}: {name}: NaN or infinite in {values.dtype} in row {row} of it")
