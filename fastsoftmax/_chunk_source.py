@@ -241,6 +241,8 @@ def select_columns(
     if target is not None and target not in present:
         raise ValueError(f'{path}: no column "{target}"; there are {listed(present)}')
     names = [name for name in present if name != target] if features is None else list(features)
+    if target in names:
+        raise ValueError(f'{path}: column "{target}": expected labels or a feature, not both')
     missing = [name for name in names if name not in present]
     if missing or not names:
         raise ValueError(f"{path}: missing feature columns: {listed(missing) or 'all of them'}")

@@ -228,6 +228,7 @@ ERRORS = [
     (("train", "data.xyz", "--target", "species"), r"data.xyz: expected .parquet, .csv"),
     (("predict", "data.xyz", "iris.csv"), "data.xyz: not a readable .npz file: no whole zip"),
     (("train", "large.csv", "--target", "species"), 'column "a": NaN or infinite in float32'),
+    (("evaluate", "m.npz", "iris.csv", "--target", "petal width (cm)"), "or a feature, not both"),
     (("train", "iris.csv"), "no labels"),
     (("train", "iris.csv", "--target", "kind"), 'no column "kind"'),
     (("train", "empty.csv", "--target", "species"), "empty.csv: not a CSV file"),
