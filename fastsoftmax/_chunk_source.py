@@ -95,6 +95,11 @@ class ChunkSource:
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
     @property
+    def files(self) -> list[Path]:
+        """The files that are read."""
+        return list(self._stamps)
+
+    @property
     def n_bytes(self) -> int:
         """Memory that all rows would take, about."""
         return self.n_rows * self.n_features * np.dtype(np.float64).itemsize
@@ -236,6 +241,8 @@ def select_columns(
     if target is not None and target not in present:
         raise ValueError(f'{path}: no column "{target}"; there are {listed(present)}')
     names = [name for name in present if name != target] if features is None else list(features)
+    if target in names:
+        raise ValueError(f'{path}: column "{target}": expected labels or a feature, not both')
     missing = [name for name in names if name not in present]
     if missing or not names:
         raise ValueError(f"{path}: missing feature columns: {listed(missing) or 'all of them'}")
@@ -273,7 +280,7 @@ def _check_finite(where: str, X: Any, names: list[str] | None) -> None:
     if np.isfinite(values).all():
         return
     if values.ndim == 1:
-        raise ValueError(f"{where}: NaN or infinite values")
+        raise ValueError(f"{where}: NaN or infinite values in {values.dtype}")
     row, column = np.argwhere(~np.isfinite(values))[0]
     name = f'column "{names[column]}"' if names else f"column {column}"
-    raise ValueError(f"{where}: {name}: NaN or infinite value in row {row} of it")
+    raise ValueError(f"{where}: {name}: NaN or infinite in {values.dtype} in row {row} of it")

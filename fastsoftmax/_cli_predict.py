@@ -34,13 +34,13 @@ def predict(
 ) -> None:
     """Predict the class of every row."""
     saved = io.load_model(model)
-    frames = _predictions(saved, _open(saved, data, None, labelled=False), proba)
+    source = _open(saved, data, None, labelled=False)
+    frames = _predictions(saved, source, proba)
     if output is None:
         _write_csv(sys.stdout, frames)
         return
     io.check_writable(output)
-    if output.resolve() == data.resolve():
-        raise ValueError(f"{output}: expected another file than the data")
+    io.check_apart(output, [model, *source.files])
     with io.replacing(output) as temporary:
         (_write_parquet if output.suffix == ".parquet" else _write_csv)(temporary, frames)
 

@@ -55,6 +55,9 @@ def train(
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     _check_files(output, checkpoint, resume)
     source = io.load_digits() if data == "digits" else sources.open_source(data, target)
+    for path in (output, checkpoint):
+        if path is not None:
+            io.check_apart(path, source.files)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
     source.dtype = np.dtype(dtype)

@@ -176,10 +176,16 @@ class Streamed(Data):
 
     def _chunks(self, expected_rows: int | None) -> Iterator[Piece]:
         """One pass: checked chunks, of ``expected_rows`` rows altogether."""
-        number, n_rows = -1, 0
-        chunks = iter(self._source())
+        n_chunks, n_rows = 0, 0
+        given = self._source()
+        if not hasattr(given, "__iter__"):
+            raise TypeError(
+                f"source: expected it to return an iterator of chunks, got {type(given).__name__}"
+            )
+        chunks = iter(given)
         try:
-            for number, chunk in enumerate(chunks):  # noqa: B007
+            for number, chunk in enumerate(chunks):
+                n_chunks = number + 1
                 piece = self._check(chunk, number)
                 n_rows += len(piece)
                 if expected_rows is not None and n_rows > expected_rows:
@@ -192,7 +198,7 @@ class Streamed(Data):
         if expected_rows not in (None, n_rows):
             raise ValueError(
                 f"source: expected {expected_rows} rows in every pass as in the first, got "
-                f"{n_rows} up to chunk {number}: each call must give a fresh iterator of the "
+                f"{n_rows} in {n_chunks} chunks: each call must give a fresh iterator of the "
                 "same rows"
             )
 

@@ -52,12 +52,11 @@ def log_softmax(x: Any, axis: Axis) -> Any:
 
 def logsumexp(a: Any, axis: Axis, b: Any, keepdims: bool, return_sign: bool) -> Any:
     """Log Σ b·e^a; the terms of the largest real part are summed apart, so that log1p applies."""
-    a, b = np.asarray(a), None if b is None else np.asarray(b)
-    dtype = sum_dtype(a.dtype if b is None else np.result_type(a, b))
-    a = a.astype(dtype, copy=False)
+    dtype = sum_dtype(np.result_type(*(_typed(value) for value in (a, b) if value is not None)))
+    a = np.asarray(a).astype(dtype, copy=False)
     weight = None
     if b is not None:
-        a, weight = np.broadcast_arrays(a, b.astype(dtype, copy=False))
+        a, weight = np.broadcast_arrays(a, np.asarray(b).astype(dtype, copy=False))
         a = np.where(weight == 0, -np.inf, a)  # infinite or NaN, it adds nothing
     a = np.atleast_1d(a)
     axes = normalize_axes(axis, a.ndim)
@@ -82,16 +81,22 @@ def logsumexp(a: Any, axis: Axis, b: Any, keepdims: bool, return_sign: bool) -> 
     return tuple(r[()] for r in results) if return_sign else results[0][()]
 
 
+def _typed(value: Any) -> Any:
+    """Give a Python number as it is: beside arrays its type does not count."""
+    return value if isinstance(value, int | float | complex) else np.asarray(value)
+
+
 def _log(head: Array, rest: Array) -> tuple[Array, Array]:
     """log|head + rest| (complex: the logarithm) and the sign or phase."""
     total = head + rest
     ratio = rest / np.where(head == 0, 1, head)
+    plain = (head == 0) | ~np.isfinite(ratio)
     if total.dtype.kind == "c":
-        out = np.where(head == 0, np.log(total), np.log(head) + np.log1p(ratio))
+        out = np.where(plain, np.log(total), np.log(head) + np.log1p(ratio))
         turn = np.round(out.imag / (2 * np.pi)) * (2 * np.pi)
         magnitude = np.abs(total)
         return out - 1j * turn, np.where(magnitude == 0, 0, total / magnitude)
     # 1 + ratio is negative where head and total differ in sign.
     log1p = np.log1p(np.where(ratio < -1, -2 - ratio, ratio))
-    out = np.where(head == 0, np.log(np.abs(total)), np.log(np.abs(head)) + log1p)
+    out = np.where(plain, np.log(np.abs(total)), np.log(np.abs(head)) + log1p)
     return out, np.sign(total)

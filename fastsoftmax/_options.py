@@ -139,7 +139,8 @@ def make_targets(
     alpha = _validate.as_strength(lse_square_scale, "lse_square_scale")
     weight = _validate.as_sample_weight(sample_weight, n_rows, dtype)
     classes = _validate.as_class_weight(class_weight, n_classes, dtype)
-    if np.ndim(y) == 2:
+    y = _validate.as_targets(y)
+    if y.ndim == 2:
         if ignore_index is not None:
             raise ValueError("ignore_index: expected None with probability targets")
         labels, probabilities = None, _validate.as_probabilities(y, n_rows, n_classes, dtype)

@@ -30,17 +30,27 @@ def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
 
 def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
     """``value`` as an array of ``ndim`` dimensions, without a copy where it already is one."""
-    if is_sparse(value):
-        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
-    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
-        value = np.from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected an array of shape {shape}, got {error}") from None
+    array = _converted(value, name, shape)
     if array.ndim != ndim:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
+
+
+def as_targets(y: Any) -> Array:
+    """``y`` as an array, of labels or of target rows."""
+    return _converted(y, "y", "(n_samples,) or (n_samples, n_classes)")
+
+
+def _converted(value: Any, name: str, shape: str) -> Array:
+    if is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
+    try:
+        if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+            value = np.from_dlpack(value)
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:  # the last two: torch's
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}: expected an array of shape {shape}, got {error}") from None
 
 
 def as_features(X: Any, *, empty: bool = False) -> Array | CSR:
@@ -87,7 +97,7 @@ def as_labels(
         raise ValueError(f"y: expected shape (n_samples = {n_rows},), got {array.shape}")
     ignored = None
     if ignore_index is not None:
-        ignored = array == operator.index(ignore_index)
+        ignored = array == _as_integer(ignore_index, "ignore_index")
         array = np.where(ignored, 0, array)
     # Unsigned, a negative label is a huge one: one pass finds both ends. A uint64 above the
     # int64 range comes out the same way.
@@ -163,13 +173,17 @@ def as_vector(w: Any, size: int, name: str = "w") -> Array:
 
 def as_count(n: Any, name: str, at_least: int) -> int:
     """Return an integer not below ``at_least``."""
-    try:
-        value = operator.index(n)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {type(n).__name__}") from None
+    value = _as_integer(n, name)
     if value < at_least:
         raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
     return value
+
+
+def _as_integer(n: Any, name: str) -> int:
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(n).__name__}") from None
 
 
 def check_out(
@@ -187,6 +201,11 @@ def check_out(
         raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
+    check_overlap(out, given, name)
+
+
+def check_overlap(out: Array, given: Array, name: str) -> None:
+    """Refuse an ``out`` that shares memory with the input ``given`` and is not the same array."""
     if out is given or not np.may_share_memory(out, given):
         return
     same = out.__array_interface__["data"][0] == given.__array_interface__["data"][0]

@@ -39,7 +39,8 @@ def main() -> None:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except usage_error as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        if message := error.format_message():  # empty where help was shown instead
+            print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

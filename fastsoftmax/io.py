@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,14 @@ from fastsoftmax.sources import ArraySource, read_arrays
 if TYPE_CHECKING:
     from fastsoftmax.linear_model import SoftmaxRegression
 
-__all__ = ["check_writable", "load_digits", "load_model", "replacing", "save_model"]
+__all__ = [
+    "check_apart",
+    "check_writable",
+    "load_digits",
+    "load_model",
+    "replacing",
+    "save_model",
+]
 
 _FORMAT = "fastsoftmax-model"
 _FORMAT_VERSION = 1
@@ -58,6 +65,12 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"{path}: no such directory: {path.parent}")
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"{path}: the directory is not writable")
+
+
+def check_apart(path: Path, read: Iterable[Path]) -> None:
+    """Refuse to write over a file that is read."""
+    if path.exists() and any(path.samefile(file) for file in read):
+        raise ValueError(f"{path}: expected another file than those read")
 
 
 def save_model(

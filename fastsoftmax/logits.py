@@ -95,8 +95,8 @@ def cross_entropy_value_and_grad(
         "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
         by Σ s_i; "sum" does not divide.
     out : ndarray of shape (n_samples, n_classes), optional
-        Where to write the gradient, C-ordered and of the compute dtype: the logits themselves, or
-        an array that shares no memory with them.
+        Where to write the gradient, C-ordered and of the compute dtype: the logits or the target
+        rows themselves, or an array that shares no memory with the input.
 
     Returns
     -------
@@ -139,6 +139,9 @@ def cross_entropy_value_and_grad(
         _validate.check_out(out, Z.shape, Z.dtype, np.asarray(logits), "logits")
         if not out.flags.c_contiguous:
             raise ValueError("out: expected a C-contiguous array")
+        for name, given in (("y", y), ("sample_weight", sample_weight)):
+            if given is not None:
+                _validate.check_overlap(out, np.asarray(given), name)
     return _sum_of_losses(Z, targets, None, out) / targets.total, out
 
 

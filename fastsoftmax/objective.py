@@ -18,6 +18,9 @@ Array = npt.NDArray[Any]
 
 __all__ = ["SoftmaxObjective"]
 
+# Classes up to which their number is taken from the largest label.
+_MOST_COUNTED = 1 << 20
+
 
 class SoftmaxObjective:
     r"""The L2-penalised cross-entropy of a linear softmax model, prepared once.
@@ -38,7 +41,8 @@ class SoftmaxObjective:
     y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
         Labels in [0, n_classes), or rows of non-negative targets; copied.
     n_classes : int, optional
-        K; by default the largest label plus one, at least 2.
+        K; by default the largest label plus one, at least 2. Needed for labels of a million and
+        more that exceed the number of rows.
     l2 : float, default 0.0
         λ ≥ 0, of λ‖W‖²; b is not penalised.
     fit_intercept : bool, default True
@@ -93,9 +97,10 @@ class SoftmaxObjective:
         dtype = _validate.compute_dtype(rows.dtype, "X")
         if n_classes is not None:
             n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
+        y = _validate.as_targets(y).copy()  # later changes of the caller's must not be seen
         n_classes = n_classes or _count_classes(y, len(rows))
         targets = make_targets(
-            np.array(y),  # copies: later changes of the caller's arrays must not be seen
+            y,
             len(rows),
             n_classes,
             dtype,
@@ -306,11 +311,16 @@ class SoftmaxObjective:
         return self._finish(self._sum(*self._as_computed(W, b), center), self.l2)
 
 
-def _count_classes(y: npt.ArrayLike, n_rows: int) -> int:
-    if np.ndim(y) == 2:
-        return int(np.shape(y)[1])
+def _count_classes(y: Array, n_rows: int) -> int:
+    if y.ndim == 2:
+        return int(y.shape[1])
     labels, _ = _validate.as_labels(y, n_rows, None)
-    return max(int(labels.max()) + 1, 2)
+    largest = int(labels.max())
+    if largest >= max(_MOST_COUNTED, n_rows):  # more likely some other numbers: keys, times
+        raise ValueError(
+            f"n_classes: expected it to be given, as {n_rows} rows have labels up to {largest}"
+        )
+    return max(largest + 1, 2)
 
 
 def flatten(weight: Array, bias: Array | None) -> Array:

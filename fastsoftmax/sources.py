@@ -135,6 +135,11 @@ def open_source(
         from fastsoftmax._parquet_source import ParquetSource
 
         return ParquetSource(path, target, features, chunk_rows)
+    if not path.is_dir() and path.suffix not in (*_SVMLIGHT, ".npz", ".npy"):
+        raise ValueError(
+            f"{path}: expected .parquet, .csv, .npy, .npz, {', '.join(_SVMLIGHT)} or a directory "
+            f'of .parquet or .npy files, got "{path.suffix}"'
+        )
     if target is not None or features is not None:
         raise ValueError(f"{path}: target and features are for files whose columns have names")
     if path.suffix in _SVMLIGHT:
@@ -143,12 +148,7 @@ def open_source(
         return SvmlightSource(path, chunk_rows)
     if path.suffix == ".npz":
         return _open_npz(path, chunk_rows, labelled)
-    if path.suffix == ".npy" or path.is_dir():
-        return NpySource(path, chunk_rows, labelled)
-    raise ValueError(
-        f"{path}: expected .parquet, .csv, .npy, .npz, {', '.join(_SVMLIGHT)} or a directory of "
-        f'.parquet or .npy files, got "{path.suffix}"'
-    )
+    return NpySource(path, chunk_rows, labelled)
 
 
 def has_columns(path: Path) -> bool:
@@ -266,8 +266,12 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """Read a .npz file, without pickle."""
     try:
         # Opened here: NumPy leaves a file open that is no archive.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):  # else NumPy would take it for a pickle
+                raise ValueError("no whole zip archive")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
     except _NOT_AN_ARCHIVE as error:
         raise ValueError(f"{path}: not a readable .npz file: {error}") from None
 

@@ -148,7 +148,7 @@ def logsumexp(
         result = np.empty(kept, array.dtype)
         _call_direct(array, result, axis, "LOGSUMEXP")
         return result[()]
-    if b is None and not return_sign and array.size and array.ndim and _fast(array):
+    if b is None and not return_sign and _fast(array, axis):
         return _reduce(array, axis, keepdims)
     return _numpy_special.logsumexp(a, axis, b, keepdims, return_sign)
 
@@ -168,8 +168,11 @@ def _kernels() -> Any:
     return _rowwise
 
 
-def _fast(x: Array) -> bool:
-    return x.dtype in _COMPUTED and _kernels() is not None
+def _fast(x: Array, axis: Axis) -> bool:
+    """Whether the kernels take it: some real numbers, and at least one axis."""
+    if x.size == 0 or x.ndim == 0 or (isinstance(axis, tuple) and not axis):
+        return False
+    return x.dtype.newbyteorder("=") in _COMPUTED and _kernels() is not None
 
 
 def _is_direct(x: Array, axis: Axis) -> bool:
@@ -206,11 +209,12 @@ def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
     _rowwise = _kernels()
     axes = _numpy_special.normalize_axes(axis, x.ndim)
     dtype = _numpy_special.sum_dtype(x.dtype)
-    canonical, _, _ = _canonical(x, axes)
+    canonical, _, order = _canonical(x, axes)
     out = np.empty((canonical.shape[0], canonical.shape[2]), canonical.dtype)
     _rowwise.reduce_or_map(canonical, out, _rowwise.LOGSUMEXP)
-    kept = tuple(n for i, n in enumerate(x.shape) if i not in axes)
-    result = out.reshape(kept).astype(dtype, copy=False)
+    kept = [i for i in (order or range(x.ndim)) if i not in axes]
+    result = out.reshape([x.shape[i] for i in kept]).transpose(np.argsort(kept))
+    result = result.astype(dtype, copy=False)
     if keepdims:
         result = np.expand_dims(result, axes)
     return result[()]
@@ -227,7 +231,7 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
     if out is not None and out.flags.c_contiguous and _is_direct(array, axis):
         _call_direct(array, out, axis, name.upper())
         return out
-    if not (array.size and array.ndim and _fast(array)):
+    if not _fast(array, axis):
         result = getattr(_numpy_special, name)(array, axis)
         if out is None:
             return result

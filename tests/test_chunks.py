@@ -234,13 +234,15 @@ def test_wrong_options_are_found_before_the_first_pass():
             )
     with pytest.raises(TypeError, match="source: expected a function"):
         SoftmaxObjective.from_chunks([GOOD], n_features=3, n_classes=2)
+    with pytest.raises(TypeError, match="source: expected it to return an iterator .* NoneType"):
+        SoftmaxObjective.from_chunks(lambda: None, n_features=3, n_classes=2)
 
 
-@pytest.mark.parametrize("later", [1, 3])
+@pytest.mark.parametrize("later", [0, 1, 3])
 def test_later_passes_must_have_the_rows_of_the_first(later):
     passes = iter([2, later])
     obj = SoftmaxObjective.from_chunks(
         lambda: iter([GOOD] * next(passes)), n_features=3, n_classes=2
     )
-    with pytest.raises(ValueError, match=rf"expected 8 rows .* up to chunk {later - 1}"):
+    with pytest.raises(ValueError, match=rf"expected 8 rows .* got {4 * later} in {later} chunks"):
         obj(obj.x0)

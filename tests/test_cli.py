@@ -169,12 +169,26 @@ def test_nothing_is_overwritten_on_bad_data(name, formats, iris, here):
     assert not list(iris.glob(".*"))
 
 
-def test_predictions_do_not_replace_their_data(iris, here):
-    before = (iris / "iris.csv").read_bytes()
-    code, _, errors = here("predict", "m.npz", "iris.csv", "--output", "iris.csv")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "m.npz", "iris.csv", "--output", "iris.csv"),
+        ("predict", "m.npz", "iris.csv", "--output", "m.npz"),
+        ("train", "iris.csv", "--target", "species", "--output", "iris.csv"),
+        ("train", "iris.csv", "--target", "species", "--resume", "--checkpoint", "iris.csv"),
+    ],
+    ids=lambda arguments: " ".join(arguments),
+)
+def test_nothing_that_is_read_is_written_over(arguments, iris, here):
+    before = (iris / arguments[-1]).read_bytes()
+    code, _, errors = here(*arguments)
     assert code == 2
-    assert "expected another file than the data" in errors
-    assert (iris / "iris.csv").read_bytes() == before
+    assert "expected another file than those read" in errors
+    assert (iris / arguments[-1]).read_bytes() == before
+
+
+def test_no_command_shows_help_and_no_empty_error(here):
+    assert "error" not in here()[2]
 
 
 def test_data_a_model_does_not_fit(iris, here):
@@ -204,12 +218,17 @@ BAD_FILES = {
     "hole.csv": "a,b,species\n1,2,s\n,3,t\n1,1,s\n",
     "label.csv": "a,b,species\n1,2,\n1,3,t\n1,1,s\n",
     "one.csv": "a,b,species\n1,2,s\n1,3,s\n1,1,s\n",
+    "large.csv": "a,b,species\n1,2,s\n1e300,3,t\n1,1,s\n",
     "fake.npz": "no archive at all",
     "data.xyz": "1",
 }
 ERRORS = [
     (("train", "missing.csv"), "missing.csv: no such file"),
     (("train", "data.xyz"), r"data.xyz: expected .parquet, .csv"),
+    (("train", "data.xyz", "--target", "species"), r"data.xyz: expected .parquet, .csv"),
+    (("predict", "data.xyz", "iris.csv"), "data.xyz: not a readable .npz file: no whole zip"),
+    (("train", "large.csv", "--target", "species"), 'column "a": NaN or infinite in float32'),
+    (("evaluate", "m.npz", "iris.csv", "--target", "petal width (cm)"), "or a feature, not both"),
     (("train", "iris.csv"), "no labels"),
     (("train", "iris.csv", "--target", "kind"), 'no column "kind"'),
     (("train", "empty.csv", "--target", "species"), "empty.csv: not a CSV file"),

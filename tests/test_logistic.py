@@ -155,3 +155,15 @@ def test_warm_start_from_the_optimum_has_nothing_to_do():
         model.fit(X, labels)
         assert model.n_iter_[0] <= 1
         np.testing.assert_allclose(model.coef_, before, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "message"),
+    [
+        ({0: 0, 1: 0}, "a mean needs at least one row"),
+        ({0: -1, 1: 1}, "class_weight: expected fin"),
+    ],
+)
+def test_class_weights_that_weigh_nothing(class_weight, message):
+    with pytest.raises(ValueError, match=message):
+        LogisticRegression(class_weight=class_weight).fit(np.eye(4), [0, 1, 0, 1])

@@ -81,6 +81,11 @@ def test_wrong_vectors(call, message):
         call(SoftmaxObjective(X, y, n_classes=3))
 
 
+def test_numbers_that_are_no_labels_do_not_become_a_billion_classes():
+    with pytest.raises(ValueError, match="n_classes: expected it to be given, as 2 rows have"):
+        SoftmaxObjective(np.ones((2, 1)), [0, 2**31 - 1])
+
+
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_centred_coordinates_are_the_same_function(fit_intercept):
     X, W, y, bias, s = make_problem(300, 7, 4, np.float64)

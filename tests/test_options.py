@@ -101,6 +101,7 @@ BAD = {
     "scale negative": ({"lse_square_scale": -1.0}, ValueError, "lse_square_scale"),
     "reduction unknown": ({"reduction": "average"}, ValueError, "reduction: expected"),
     "ignore with rows": ({"y": ROWS, "ignore_index": 0}, ValueError, "ignore_index: expected None"),
+    "ignored label not an integer": ({"ignore_index": 1.0}, TypeError, "ignore_index: expected an"),
     "rows of integers": ({"y": np.ones((6, 3), int)}, TypeError, "y: expected float target rows"),
     "rows too few": ({"y": ROWS[:5]}, ValueError, "y: expected shape"),
     "rows negative": ({"y": -ROWS}, ValueError, "y: expected finite, non-negative"),
@@ -222,6 +223,15 @@ def test_the_gradient_may_replace_the_logits(n_classes):
     np.testing.assert_array_equal(Z, want)
 
 
+@pytest.mark.parametrize("n_classes", [3, 100, 777])
+def test_the_gradient_may_replace_the_target_rows(n_classes):
+    Z, *_ = make_problem(300, n_classes, n_classes, np.float32)
+    rows = np.random.default_rng(0).random(Z.shape, np.float32)
+    loss, want = fastsoftmax.cross_entropy_value_and_grad(Z, rows)
+    assert fastsoftmax.cross_entropy_value_and_grad(Z, rows, out=rows)[0] == loss
+    np.testing.assert_array_equal(rows, want)
+
+
 @pytest.mark.parametrize("n_classes", [10, 300])
 def test_logits_give_the_same_bits_on_one_thread(n_classes):
     import numba
@@ -250,6 +260,13 @@ BAD_LOGITS = {
     ),
     "out in F order": (
         np.zeros((3, 2)), [0, 0, 1], {"out": np.zeros((2, 3)).T}, ValueError, "out: .*contiguous",
+    ),
+    "out overlapping the weights": (
+        np.zeros((3, 2)), [0, 0, 1], {"sample_weight": (c := np.ones(6))[:3],
+        "out": c.reshape(3, 2)}, ValueError, "out: expected sample_weight",
+    ),
+    "out overlapping the targets": (
+        np.zeros((3, 2)), (t := np.ones((4, 2)))[:3], {"out": t[1:]}, ValueError, "out: expected y",
     ),
     "none": (np.zeros((3, 2)), [0, 0, 1], {"reduction": "none"}, ValueError, "reduction: expected"),
 }  # fmt: skip

@@ -73,19 +73,19 @@ def test_scalars_integers_and_complex(name, x):
     assert_allclose(ours, theirs, rtol=4 * float(np.finfo(np.asarray(theirs).dtype).eps))
 
 
-@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
-@pytest.mark.parametrize("axes", [(0, 1), (1, 2), (0, 2), (-1, 0), (2, 1, 0)], ids=str)
-def test_several_axes(name, axes):
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("axes", [(), 1, (0, 1), (1, 2), (0, 2), (-1, 0), (2, 1, 0)], ids=str)
+@pytest.mark.parametrize("layout", ["C", "F", "neither"])
+def test_axes_of_three(name, axes, layout):
     x = np.random.default_rng(0).standard_normal((3, 4, 5))
-    for laid in (x, np.asfortranarray(x)):
-        assert_allclose(
-            getattr(fastsoftmax, name)(laid, axis=axes),
-            getattr(scipy.special, name)(x, axis=axes),
-            rtol=1e-14,
-        )
-    for keepdims in (False, True):
-        ours = fastsoftmax.logsumexp(x, axis=axes, keepdims=keepdims)
-        theirs = scipy.special.logsumexp(x, axis=axes, keepdims=keepdims)
+    laid = {
+        "C": x,
+        "F": np.asfortranarray(x),
+        "neither": np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2),
+    }[layout]
+    for options in ({"keepdims": False}, {"keepdims": True}) if name == "logsumexp" else ({},):
+        ours = getattr(fastsoftmax, name)(laid, axis=axes, **options)
+        theirs = getattr(scipy.special, name)(x, axis=axes, **options)
         same_kind(ours, theirs)
         assert_allclose(ours, theirs, rtol=1e-14)
 
@@ -246,6 +246,36 @@ def test_sign_and_factors():
         ours = fastsoftmax.logsumexp(a, axis=1, **arguments)
         theirs = scipy.special.logsumexp(a, axis=1, **arguments)
         assert_allclose(ours, theirs, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ([0.0, -1.0], [1e-300, 1e300]),  # their ratio overflows
+        ([0.0, 1.0], np.inf),
+        ([0.0, 1.0], [-np.inf, 1.0]),
+        (np.float32([1, 2]), 2.0),  # a Python number leaves the dtype alone
+        (np.float16([1, 2]), True),
+        (3, np.float32([1, 2])),
+        (np.float32([1, 2]), 1j),
+    ],
+    ids=str,
+)
+def test_extreme_factors_and_python_numbers(a, b):
+    ours, theirs = (m.logsumexp(a, b=b, return_sign=True) for m in (fastsoftmax, scipy.special))
+    for our, their in zip(ours, theirs, strict=True):
+        same_kind(our, their)
+        assert_allclose(our, their, rtol=1e-3 if np.asarray(our).itemsize == 2 else 1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_axis_of_numpys_integer_and_foreign_byte_order(name):
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(">f4")
+    function = getattr(fastsoftmax, name)
+    want = function(x.astype(np.float32), axis=1)
+    assert_array_equal(function(x, axis=np.int64(1)), want)  # the same kernels: the same bits
+    assert function(x, axis=1).dtype == np.float32
 
 
 # What SciPy tests of these three, with our functions in the place of its own.

@@ -37,6 +37,7 @@ BAD = {
     "labels fractional": ({"y": [0.5] * 6}, TypeError, "y: expected integer class labels"),
     "labels of objects": ({"y": Y.astype(object)}, TypeError, "y: expected integer class labels"),
     "labels too few": ({"y": Y[:5]}, ValueError, r"y: expected shape \(n_samples = 6,\)"),
+    "labels ragged": ({"y": [[0], [1, 2]]}, ValueError, "y: expected an array"),
     "weight negative": (
         {"sample_weight": [1, 1, 1, -1, 1, 1]},
         ValueError,
@@ -82,6 +83,13 @@ def test_sparse_by_columns_is_refused_by_name():
     scipy_sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match="X: expected a dense array or a CSR matrix, got csc_array"):
         fastsoftmax.linear_cross_entropy(scipy_sparse.csc_array(X), W, Y)
+
+
+def test_tensors_that_numpy_cannot_read_are_refused_by_name():
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.tensor(X, requires_grad=True), torch.tensor(X).bfloat16()):
+        with pytest.raises(TypeError, match="X: expected an array of shape"):
+            fastsoftmax.linear_cross_entropy(tensor, W, Y)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", ">i8", "?"])

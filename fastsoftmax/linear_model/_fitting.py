@@ -61,6 +61,8 @@ def check_weights(
         of_class = compute_class_weight(class_weight, classes=classes, y=y, **options)
     except TypeError:  # before scikit-learn 1.7 "balanced" did not know of sample weights
         of_class = compute_class_weight(class_weight, classes=classes, y=y)
+    if not (of_class.min() >= 0 and of_class.max() < np.inf):
+        raise ValueError(f"class_weight: expected finite, non-negative weights, got {class_weight}")
     return np.asarray(weight * of_class[labels].astype(X.dtype))
 
 

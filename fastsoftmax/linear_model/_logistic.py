@@ -14,6 +14,7 @@ from sklearn.base import _fit_context
 from sklearn.utils.validation import validate_data
 
 from fastsoftmax import training
+from fastsoftmax._options import total_weight
 from fastsoftmax.linear_model._fitting import (
     FEATURES,
     Tasks,
@@ -108,7 +109,7 @@ solver, max_iter, verbose, warm_start, n_jobs
             )
         tasks = Tasks(self, X, y, sample_weight, functools.partial(self._attributes, classes))
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-        total = len(labels) if weight is None else float(weight.sum(dtype=np.float64))
+        total = total_weight(len(labels), weight)
         objective = SoftmaxObjective(
             X,
             labels,
