@@ -7,15 +7,18 @@ exp).
 
 from __future__ import annotations
 
-from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.elementary import exp
+from fastsoftmax._kernels.jit import helper, inlined
 from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
-from fastsoftmax._kernels.rows import exp_over, exp_sum_over, log_of_sum, maximum_over
+from fastsoftmax._kernels.rows import CHAIN, add_exp, finite_shift, log_of_sum, maximum
 from fastsoftmax._kernels.simd import (
     advance,
     as_pointer,
     lane_count,
     load,
+    prefetch,
+    select,
     splat,
     store,
 )
@@ -28,8 +31,11 @@ from fastsoftmax._kernels.tiles import (
     transpose,
 )
 
+# How far ahead of the rows in work memory is read, in as many rows.
+AHEAD = 4
 
-@helper
+
+@inlined
 def read_transposed(x, n, rows, rows_after, z, width):
     """Lay ``rows`` rows of n logits out as z[k * width + row], ``width`` whole vectors of rows.
 
@@ -59,27 +65,88 @@ def write_transposed(z, width, n, shift, factor, less, out):
         store_rows(advance(out, k), n, transpose(subtract_from_rows(vectors, less)))
 
 
+# ------------------------------------------------ softmax and its relatives, two vectors of rows
+# One alone waits for its own latencies, and calls in so short a loop cost more than they hold.
+
+
+@inlined
+def maxima(z, n, width):
+    """The largest of each row's logits."""
+    lanes = lane_count(z)
+    m, m2 = load(z), load(advance(z, lanes))
+    for k in range(1, n):
+        m = maximum(load(advance(z, k * width)), m)
+        m2 = maximum(load(advance(z, k * width + lanes)), m2)
+    return m, m2
+
+
+@inlined
+def exp_in_place(z, n, width, m, m2, ahead):
+    """Turn z into exp(z - m) and return the rows' sums; prefetch as much from ``ahead``."""
+    lanes, zero = lane_count(z), splat(0.0, m)
+    total, total2 = zero, zero
+    for first in range(0, n, CHAIN):
+        part, part2 = zero, zero
+        for k in range(first, min(first + CHAIN, n)):
+            p, p2 = advance(z, k * width), advance(z, k * width + lanes)
+            e, e2 = exp(load(p) - m), exp(load(p2) - m2)
+            store(p, e)
+            store(p2, e2)
+            prefetch(advance(ahead, k * width))
+            prefetch(advance(ahead, k * width + lanes))
+            part, part2 = part + e, part2 + e2
+        total, total2 = total + part, total2 + part2
+    return total, total2
+
+
+@inlined
+def log_sums(z, n, width, m, m2, ahead):
+    """Ln Σ exp(z - m) of the rows; prefetch as much from ``ahead``."""
+    lanes, zero = lane_count(z), splat(0.0, m)
+    shift, shift2 = finite_shift(m), finite_shift(m2)
+    rest, rest2, count, count2 = zero, zero, zero, zero
+    for first in range(0, n, CHAIN):
+        part, part2 = zero, zero
+        for k in range(first, min(first + CHAIN, n)):
+            p, p2 = advance(z, k * width), advance(z, k * width + lanes)
+            part, count = add_exp(load(p), m, shift, part, count)
+            part2, count2 = add_exp(load(p2), m2, shift2, part2, count2)
+            prefetch(advance(ahead, k * width))
+            prefetch(advance(ahead, k * width + lanes))
+        rest, rest2 = rest + part, rest2 + part2
+    # -inf equals the maximum of a row of nothing but -inf, and still adds nothing.
+    count, count2 = select(shift == m, count, zero), select(shift2 == m2, count2, zero)
+    return log_of_sum(count, rest), log_of_sum(count2, rest2)
+
+
 @helper
 def softmax_tiles(job, first, rows, out, z):
-    """Softmax, or what the mode says, of some rows: as many at a time as a vector has lanes."""
+    """Softmax, or what the mode says, of some rows."""
     lanes, n = lane_count(z), job.n
-    for r in range(0, rows, lanes):
-        x = advance(as_pointer(job.x, load(z)), (first + r) * n)
-        here = min(lanes, rows - r)
-        read_transposed(x, n, here, job.n_rows - first - r - here, z, lanes)
-        m = maximum_over(z, n, lanes)
-        zero, one = splat(0.0, m), splat(1.0, m)
-        ahead = advance(x, 8 * lanes * n)
+    width, zero, one = 2 * lanes, splat(0.0, load(z)), splat(1.0, load(z))
+    for r in range(0, rows, width):
+        x = advance(as_pointer(job.x, zero), (first + r) * n)
+        here = min(width, rows - r)
+        read_transposed(x, n, here, job.n_rows - first - r - here, z, width)
+        m, m2 = maxima(z, n, width)
+        ahead = advance(x, AHEAD * width * n)
+        shift, shift2, factor, factor2, less, less2 = zero, zero, one, one, zero, zero
         if job.mode == SOFTMAX:
-            total = exp_over(z, n, lanes, m, z, lanes, ahead, lanes)
-            write_transposed(z, lanes, n, zero, one / total, zero, advance(out, r * n))
-            continue
-        count, rest = exp_sum_over(z, n, lanes, m, ahead, lanes)
-        log_sum = log_of_sum(count, rest)
-        if job.mode == LOGSUMEXP:
-            store(advance(out, r), m + log_sum)
+            total, total2 = exp_in_place(z, n, width, m, m2, ahead)
+            factor, factor2 = one / total, one / total2
         else:
-            write_transposed(z, lanes, n, m, one, log_sum, advance(out, r * n))
+            shift, shift2 = m, m2
+            less, less2 = log_sums(z, n, width, m, m2, ahead)
+        if job.mode == LOGSUMEXP:
+            store(advance(out, r), m + less)
+            if here > lanes:
+                store(advance(out, r + lanes), m2 + less2)
+            continue
+        target = advance(out, r * n)
+        write_transposed(z, width, n, shift, factor, less, target)
+        if here > lanes:
+            z2, target2 = advance(z, lanes), advance(target, lanes * n)
+            write_transposed(z2, width, n, shift2, factor2, less2, target2)
 
 
 @helper

@@ -149,25 +149,6 @@ def add_exp(value, m, shift, total, count):
 
 
 @helper
-def exp_sum_over(z, n, step, m, ahead, pace):
-    """(how many z[i] equal m, Σ exp(z[i] - m) of the others); prefetches as `exp_over` does.
-
-    Apart, as log(1 + tiny) keeps only what log1p can be given: log_of_sum.
-    """
-    zero = splat(0.0, m)
-    shift = finite_shift(m)
-    count, rest = zero, zero
-    for first in range(0, n, CHAIN):
-        part = zero
-        for i in range(first, min(first + CHAIN, n)):
-            part, count = add_exp(load(advance(z, i * step)), m, shift, part, count)
-            prefetch(advance(ahead, i * pace))
-        rest = rest + part
-    # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
-    return select(shift == m, count, zero), rest
-
-
-@helper
 def merge(m, count, rest, other_m, other_count, other_rest):
     """Combine the sums of two parts of a column."""
     zero = splat(0.0, m)
