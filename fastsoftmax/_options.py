@@ -90,6 +90,7 @@ class RowSum:
     def __init__(self) -> None:
         self.total, self._carry = 0.0, np.empty(0)
 
+    @np.errstate(over="ignore")  # `checked_total` says what is wrong
     def add(self, numbers: Array) -> None:
         """Add the numbers of the next rows."""
         first = self._BLOCK - len(self._carry) if len(self._carry) else 0
@@ -103,6 +104,7 @@ class RowSum:
         if len(numbers) > first + whole:
             self._carry = numbers[first + whole :].astype(np.float64)
 
+    @np.errstate(over="ignore")
     def finish(self) -> float:
         """Return the sum."""
         self._close()
@@ -173,7 +175,7 @@ def make_targets(
 
 
 def total_weight(n_rows: int, counted: Array | None) -> float:
-    """Return what a mean divides by; not zero."""
+    """Return what a mean divides by; not zero, and finite."""
     total = RowSum()
     if counted is not None:
         total.add(counted)
@@ -181,7 +183,9 @@ def total_weight(n_rows: int, counted: Array | None) -> float:
 
 
 def checked_total(total: float) -> float:
-    """Refuse a mean over nothing."""
+    """Refuse a mean over nothing, or over more than a float can hold."""
+    if total == np.inf:
+        raise ValueError("sample_weight: expected weights whose sum is finite")
     if total == 0:
         raise ValueError(
             "reduction: a mean needs at least one row that counts, but every row is ignored or "

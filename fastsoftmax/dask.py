@@ -277,6 +277,12 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         weights = compute_class_weight(self.class_weight, classes=classes, y=classes)
         return np.asarray(weights)
 
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
+        """Go on training by Adam with rows of NumPy or SciPy; see the base class."""
+        if is_dask(X):
+            raise TypeError("X: expected rows in memory for partial_fit, got Dask's; use fit")
+        return super().partial_fit(X, y, classes, sample_weight)
+
     def predict(self, X: Any) -> Any:
         """Name the most probable class of every row; lazily for Dask's."""
         if not is_dask(X):

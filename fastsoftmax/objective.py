@@ -124,8 +124,9 @@ class SoftmaxObjective:
     ) -> SoftmaxObjective:
         """Objective of rows that do not fit in memory: every evaluation streams them once.
 
-        The result has the same bits as with all rows in one array, however they are cut up. While
-        the kernel works on a chunk, the next one is made in a thread.
+        The result has the same bits as with all rows in one array, however they are cut up (not
+        under NUMBA_DISABLE_JIT=1, whose products are NumPy's). While the kernel works on a chunk,
+        the next one is made in a thread.
 
         Parameters
         ----------

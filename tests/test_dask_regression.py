@@ -94,6 +94,8 @@ def test_estimator_errors(client):
             SoftmaxRegression(**options).fit(*arguments)
     with pytest.raises(ValueError, match="X: expected 3 columns"):
         SoftmaxRegression().fit(dX, dy).predict(dX[:, 1:])
+    with pytest.raises(TypeError, match="X: expected rows in memory for partial_fit"):
+        SoftmaxRegression().partial_fit(dX, dy, classes=[0, 1])
 
 
 def test_a_lost_worker_changes_nothing(problem):

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
-from fastsoftmax import SoftmaxObjective
+from fastsoftmax import SoftmaxObjective, adam
 from fastsoftmax.linear_model import SoftmaxRegression
 
 
@@ -117,3 +117,31 @@ def test_probability_targets():
     np.testing.assert_allclose(one_hot.coef_, labels.coef_, atol=1e-4)
     with pytest.raises(ValueError, match="class_weight: expected None or a dict"):
         SoftmaxRegression(class_weight="balanced").fit(X, P)
+
+
+def test_interrupted_epochs_leave_the_last_whole_one(monkeypatch):
+    X, y = load_digits(return_X_y=True)
+    options = {"solver": "adam", "random_state": 0, "n_iter_no_change": 100}
+    with pytest.warns(ConvergenceWarning, match="stopped after 2 epochs"):
+        want = SoftmaxRegression(max_iter=2, **options).fit(X, y)
+    update, epoch, calls = adam.Adam.update, adam.Adam.epoch, []
+
+    def counted(self, *args):
+        calls.append(1)
+        return epoch(self, *args)
+
+    def interrupted(self, *args):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return update(self, *args)
+
+    monkeypatch.setattr(adam.Adam, "epoch", counted)
+    monkeypatch.setattr(adam.Adam, "update", interrupted)
+    model = SoftmaxRegression(max_iter=50, **options)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        pytest.warns(ConvergenceWarning, match="interrupted after 2 epochs"),
+    ):
+        model.fit(X, y)
+    np.testing.assert_array_equal(model.coef_, want.coef_)
+    assert model.n_iter_ == 2

@@ -125,31 +125,37 @@ class MiniBatches:
         X, targets = data.X, data.targets
         optimizer = self._new_optimizer(X, objective.n_classes, start)
         batch_rows = self._batch_rows(len(X))
-        best, waited, message = np.inf, 0, "max_iter reached"
+        best, waited, epoch, interrupted = np.inf, 0, 0, False
         kept = optimizer.W.copy(), optimizer.b
-        for epoch in range(1, self.max_iter + 1):
-            loss = optimizer.epoch(X, targets, batch_rows, rng)
-            if held_out is not None:
-                loss = held_out.value(held_out.pack(optimizer.W, _or_none(optimizer)))
-            if not np.isfinite(loss):
-                raise ValueError("the loss overflows: lower learning_rate, or scale the features")
-            if self.verbose:
-                print_line(epoch, loss, None)
-            waited = 0 if loss < best - self.tol else waited + 1
-            if loss < best or held_out is None:
-                kept = optimizer.W.copy(), optimizer.b
-            best = min(best, loss)
-            if waited >= self.n_iter_no_change:
-                message = ""
-                break
+        try:
+            while epoch < self.max_iter and waited < self.n_iter_no_change:
+                loss = optimizer.epoch(X, targets, batch_rows, rng)
+                if held_out is not None:
+                    loss = held_out.value(held_out.pack(optimizer.W, _or_none(optimizer)))
+                if not np.isfinite(loss):
+                    raise ValueError(
+                        "the loss overflows: lower learning_rate, or scale the features"
+                    )
+                epoch += 1
+                if self.verbose:
+                    print_line(epoch, loss, None)
+                waited = 0 if loss < best - self.tol else waited + 1
+                if loss < best or held_out is None:
+                    kept = optimizer.W.copy(), optimizer.b
+                best = min(best, loss)
+        except KeyboardInterrupt:
+            interrupted = True
         self.coef_, self.intercept_ = kept
         self.n_iter_, self.loss_ = epoch, best
-        if message:
+        if interrupted or waited < self.n_iter_no_change:
+            how = "interrupted" if interrupted else "stopped"
             warnings.warn(
-                f"stopped after {epoch} epochs while the loss still fell; increase max_iter or tol",
+                f"{how} after {epoch} epochs while the loss still fell; increase max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=5,
             )
+        if interrupted:
+            raise KeyboardInterrupt
 
 
 def _or_none(optimizer: adam.Adam) -> Array | None:
