@@ -26,6 +26,7 @@ def digits(tmp_path_factory):
     X, y = load_digits(return_X_y=True)
     np.save(directory / "X.npy", X)
     np.save(directory / "y.npy", y)
+    (directory / "notes.txt").write_text("no checkpoint")
     return directory
 
 
@@ -229,7 +230,8 @@ def test_other_data_and_versions_are_refused(digits, here, monkeypatch):
         (["--checkpoint", "no/c.npz"], "no/c.npz: no such directory: no"),
         (["--checkpoint", "a.npz", "--output", "a.npz"], "expected different files"),
         (["--checkpoint", "X.npy"], "X.npy: exists"),
-        (["--checkpoint", "X.npy", "--resume"], "X.npy: not a "),
+        (["--checkpoint", "X.npy", "--resume"], "X.npy: expected another file than those read"),
+        (["--checkpoint", "notes.txt", "--resume"], "notes.txt: not a "),
         (["--test-size", "1.5"], "--test-size: expected a number between 0 and 1, got 1.5"),
     ],
 )
