@@ -26,10 +26,12 @@ def work(problem: Any) -> tuple[float, float]:
 
 
 def column_sum_error(problem: Any) -> float:
-    """A tenth of what a plain sum of a column may lose in its own precision.
+    """A tenth of what a plain sum of a column may lose in its own precision; 0 along rows.
 
     SciPy, NumPy and torch form such sums: at a million rows in float32 they are off by 0.2 %.
     """
+    if not problem.task.endswith("axis0"):
+        return 0.0
     return problem.shape[0] * float(np.finfo(problem.dtype).eps) / 10
 
 

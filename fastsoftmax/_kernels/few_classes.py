@@ -31,7 +31,7 @@ from fastsoftmax._kernels.tiles import (
     transpose,
 )
 
-# How far ahead of the rows in work memory is read, in as many rows.
+# Memory is prefetched this many turns ahead, of two vectors of rows each.
 AHEAD = 4
 
 

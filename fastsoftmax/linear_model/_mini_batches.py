@@ -148,9 +148,11 @@ class MiniBatches:
         self.coef_, self.intercept_ = kept
         self.n_iter_, self.loss_ = epoch, best
         if interrupted or waited < self.n_iter_no_change:
-            how = "interrupted" if interrupted else "stopped"
+            ended = f"after {epoch} epochs while the loss still fell"
             warnings.warn(
-                f"{how} after {epoch} epochs while the loss still fell; increase max_iter or tol",
+                f"interrupted {ended}"
+                if interrupted
+                else f"stopped {ended}; increase max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=5,
             )
