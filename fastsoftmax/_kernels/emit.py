@@ -51,6 +51,11 @@ def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Valu
     return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [a, b, c])
 
 
+def larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    """The larger; ``b`` where either is NaN."""
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
 def kind(scalar: ir.Type) -> str:
     """A scalar type's name inside the names of LLVM's intrinsics."""
     if isinstance(scalar, ir.IntType):
@@ -87,6 +92,24 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int = 2) -> Non
 def indices(values: Iterable[int]) -> ir.Constant:
     values = list(values)
     return ir.Constant(ir.VectorType(ir.IntType(32), len(values)), values)
+
+
+def permute(builder: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
+    """v[index[i]] in every lane i; only as many low bits of an index count as v has lanes."""
+    lanes, bits = v.type.count, int(kind(v.type.element)[1:])
+    index = builder.bitcast(index, ir.VectorType(ir.IntType(bits), lanes))
+    if VECTOR_BYTES == 64 or (lanes == 8 and "avx2" in FEATURES):
+        wide = "avx512.permvar.%s.512" % ("sf" if bits == 32 else "df")
+        fnty = ir.FunctionType(v.type, [v.type, index.type])
+        name = "llvm.x86." + (wide if VECTOR_BYTES == 64 else "avx2.permps")
+        return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [v, index])
+    index = builder.and_(index, constant(index.type, lanes - 1))
+    result = ir.Constant(v.type, ir.Undefined)
+    for i in range(lanes):  # LLVM takes this through memory
+        place = ir.Constant(ir.IntType(32), i)
+        value = builder.extract_element(v, builder.extract_element(index, place))
+        result = builder.insert_element(result, value, place)
+    return result
 
 
 def convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: types.Type) -> ir.Value:

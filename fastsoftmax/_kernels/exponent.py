@@ -47,12 +47,7 @@ def look_up(typingctx, table, shifted):
         values = ir.Constant(vector, ir.Undefined)
         for i, entry in enumerate(entries):
             values = builder.insert_element(values, entry, ir.Constant(ir.IntType(32), i))
-        bits, kind = (32, "sf") if shifted.dtype.bitwidth == 32 else (64, "df")
-        index = builder.bitcast(args[1], ir.VectorType(ir.IntType(bits), vector.count))
-        fnty = ir.FunctionType(vector, [vector, index.type])
-        name = f"llvm.x86.avx512.permvar.{kind}.512"
-        fn = cgutils.get_or_insert_function(builder.module, fnty, name)
-        return builder.call(fn, [values, index])
+        return emit.permute(builder, values, args[1])
 
     return sig, codegen
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastsoftmax._kernels.emit import WIDTH
-from fastsoftmax._kernels.few_classes import loss_of_tiles, softmax_tiles
+from fastsoftmax._kernels.few_classes import BLOCK_VECTORS, run_few_classes
+from fastsoftmax._kernels.few_losses import loss_of_tiles
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.loss import N_STATISTICS
 from fastsoftmax._kernels.many_classes import rows_in_flight, write_head, write_rest
@@ -54,7 +55,9 @@ def scratch_size(n: int, lanes: int, streamed: bool) -> int:
     few = n <= max(TRANSPOSED_VECTORS, LOSS_TRANSPOSED_VECTORS) * lanes
     stage = STAGED_ROWS * n + 2 * lanes if few or streamed and n <= STREAMED_VECTORS * lanes else 0
     if few:
-        return stage + (2 * padded + N_STATISTICS) * tile
+        rows = max(BLOCK_VECTORS // n, 1) * lanes
+        block = 2 * (rows + 2 * lanes) + 2 * rows * n + 4 * lanes + (rows * n // lanes + 2) * (lanes + 2)
+        return max(stage + (2 * padded + N_STATISTICS) * tile, block)
     return stage + 4 * (padded + lanes) + 4 * lanes
 
 
@@ -85,6 +88,11 @@ def run_rows(job, terms, first, scratch):
     staged = few or (job.streamed and n <= STREAMED_VECTORS * lanes)
     out, width = as_pointer(job.out, scratch), 1 if job.mode == LOGSUMEXP else n
     stop = min(first + job.chunk, job.n_rows)
+    if few and terms is None:
+        run_few_classes(job, first, stop, stage)
+        if job.streamed:
+            fence()
+        return 0.0
     step = STAGED_ROWS if staged else job.chunk
     free = advance(stage, STAGED_ROWS * n + 2 * lanes) if staged else stage
     loss, waiting = 0.0, 0
@@ -93,9 +101,7 @@ def run_rows(job, terms, first, scratch):
         target = advance(stage, waiting) if staged else advance(out, start * width)
         if not few:
             loss = rows_in_flight(job, terms, start, rows, target, free, staged, loss)
-        elif terms is None:
-            softmax_tiles(job, start, rows, target, free)
-        else:
+        elif terms is not None:
             loss += loss_of_tiles(job, terms, start, rows, target, free)
         if staged and job.out != 0:
             there, last = advance(out, start * width - waiting), start + rows == stop

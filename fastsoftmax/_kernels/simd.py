@@ -328,6 +328,46 @@ def select(typingctx, mask, a, b):
 
 
 @intrinsic
+def permute(typingctx, v, index):
+    """v[j] in every lane, j in the lowest bits of ``index``'s."""
+    sig = v(v, index)
+    return sig, lambda context, builder, signature, args: emit.permute(builder, *args)
+
+
+@intrinsic
+def lane_numbers(typingctx, like):
+    """0, 1, 2, … as floats."""
+
+    def codegen(context, builder, signature, args):
+        vector = context.get_value_type(like)
+        return ir.Constant(vector, [float(i) for i in range(like.lanes)])
+
+    return like(like), codegen
+
+
+@intrinsic
+def integer_bits(typingctx, v):
+    """The integer parts of small lanes ≥ 0, as the bits of integers."""
+
+    def codegen(context, builder, signature, args):
+        bits = ir.VectorType(ir.IntType(v.dtype.bitwidth), v.lanes)
+        return builder.bitcast(builder.fptosi(args[0], bits), args[0].type)
+
+    return v(v), codegen
+
+
+@intrinsic
+def count_lanes(typingctx, mask):
+    """How many lanes of a mask are set."""
+
+    def codegen(context, builder, signature, args):
+        bits = builder.bitcast(args[0], ir.IntType(mask.lanes))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.intp(mask), codegen
+
+
+@intrinsic
 def lane(typingctx, v, i):
     """Lane ``i`` of a vector."""
     sig = v.dtype(v, types.intp)
@@ -367,9 +407,6 @@ def max_lanes(typingctx, v):
     sig = v.dtype(v)
 
     def codegen(context, builder, signature, args):
-        def larger(a: ir.Value, b: ir.Value) -> ir.Value:
-            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-        return _by_halves(builder, args[0], larger)
+        return _by_halves(builder, args[0], lambda a, b: emit.larger(builder, a, b))
 
     return sig, codegen

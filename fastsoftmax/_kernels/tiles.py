@@ -142,6 +142,115 @@ def square_rows(typingctx, rows):
 
 
 @intrinsic
+def load_columns(typingctx, p, stride, columns, fill):
+    """L vectors: the first ``columns`` values of L rows, and ``fill``'s lanes behind them."""
+    lanes = fill.lanes
+    sig = types.UniTuple(fill, lanes)(p, types.intp, types.intp, fill)
+
+    def codegen(context, builder, signature, args):
+        mask = emit.first_lanes(builder, args[2], lanes)
+        vectors = []
+        for i in range(lanes):
+            row = builder.gep(args[0], [builder.mul(args[1], emit.intp(i))])
+            vectors.append(emit.masked_load(builder, row, mask, args[3]))
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return sig, codegen
+
+
+@intrinsic
+def larger_rows(typingctx, rows, others):
+    """The larger of two UniTuples' values; the second's where either is NaN."""
+    return _of_pairs(rows, others, emit.larger)
+
+
+@intrinsic
+def add_rows(typingctx, rows, others):
+    """The sums of two UniTuples' values."""
+    return _of_pairs(rows, others, lambda builder, a, b: builder.fadd(a, b))
+
+
+def _of_pairs(rows: Any, others: Any, combine: Any) -> tuple[Any, Any]:
+    def codegen(context, builder, signature, args):
+        pairs = zip(*(cgutils.unpack_tuple(builder, rows) for rows in args), strict=True)
+        vectors = [combine(builder, a, b) for a, b in pairs]
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return rows(rows, others), codegen
+
+
+@intrinsic
+def ones_where_zero(typingctx, rows):
+    """1 where a UniTuple's values are 0, else 0."""
+
+    def codegen(context, builder, signature, args):
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        one, zero = (emit.constant(vectors[0].type, value) for value in (1.0, 0.0))
+        vectors = [builder.select(builder.fcmp_ordered("==", v, zero), one, zero) for v in vectors]
+        return context.make_tuple(builder, signature.return_type, vectors)
+
+    return rows(rows), codegen
+
+
+@intrinsic
+def largest_of_rows(typingctx, rows):
+    """Lane i: the largest lane of vector i of L."""
+    return _across_lanes(rows, emit.larger)
+
+
+@intrinsic
+def sums_of_rows(typingctx, rows):
+    """Lane i: the sum of vector i of L; every one is added up in the same order."""
+    return _across_lanes(rows, lambda builder, a, b: builder.fadd(a, b))
+
+
+def _across_lanes(rows: Any, combine: Any) -> tuple[Any, Any]:
+    """Halve the vectors' number again and again, each time two to one that holds half of both.
+
+    That takes half the shuffles of a transposition.
+    """
+    lanes = rows.dtype.lanes
+    inner = 128 // rows.dtype.dtype.bitwidth
+
+    def codegen(context, builder, signature, args):
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        while len(vectors) > 1:
+            low, high = _two_halves(lanes, inner, len(vectors))
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [
+                combine(
+                    builder,
+                    builder.shuffle_vector(a, b, emit.indices(low)),
+                    builder.shuffle_vector(a, b, emit.indices(high)),
+                )
+                for a, b in pairs
+            ]
+        return vectors[0]
+
+    return rows.dtype(rows), codegen
+
+
+def _two_halves(lanes: int, inner: int, n_vectors: int) -> tuple[list[int], list[int]]:
+    """Where the two parts of the lanes of a and b are that are combined next.
+
+    Inside of 128 bits first, by interleaving: that is cheap.
+    """
+    done = lanes // n_vectors  # rows that a vector already holds parts of
+    if done < inner:
+        low, high = [], []
+        for group in range(0, lanes, inner):
+            for part, start in ((low, group), (high, group + inner // 2)):
+                for i in range(start, start + inner // 2, done):
+                    part += [*range(i, i + done), *range(lanes + i, lanes + i + done)]
+        return low, high
+    # Then parts of a whole vector: those of the rows in a, and those of the rows in b behind them.
+    width = lanes // done * inner
+    lanes_of_both = range(2 * lanes)
+    low = [i for i in lanes_of_both if i % width < width // 2]
+    return low, [i for i in lanes_of_both if i % width >= width // 2]
+
+
+@intrinsic
 def store_rows(typingctx, p, stride, vectors):
     """Write a UniTuple of vectors to rows ``stride`` elements apart."""
     sig = types.void(p, types.intp, vectors)
