@@ -1,38 +1,22 @@
-"""Rows of few logits: transposed, rows along the lanes, as in `fastsoftmax._kernels.loss`.
+"""Losses of rows of few logits: transposed, rows in lanes, as in `fastsoftmax._kernels.loss`.
 
-Results are written in whole vectors: what a row has too many is overwritten by the row behind it,
+Gradients are written in whole vectors: what a row has too many is overwritten by the row behind it,
 so the target needs room for one vector more than it has values (masked stores took longer than
 exp).
 """
 
 from __future__ import annotations
 
-from fastsoftmax._kernels.elementary import exp
 from fastsoftmax._kernels.jit import helper, inlined
 from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
-from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
-from fastsoftmax._kernels.rows import CHAIN, add_exp, finite_shift, log_of_sum, maximum
-from fastsoftmax._kernels.simd import (
-    advance,
-    as_pointer,
-    lane_count,
-    load,
-    prefetch,
-    select,
-    splat,
-    store,
-)
+from fastsoftmax._kernels.simd import advance, as_pointer, lane_count, load, splat
 from fastsoftmax._kernels.tiles import (
     load_rows,
     load_rows_within,
     scale_rows,
     store_rows,
-    subtract_from_rows,
     transpose,
 )
-
-# Memory is prefetched this many turns ahead, of two vectors of rows each.
-AHEAD = 4
 
 
 @inlined
@@ -55,14 +39,13 @@ def read_transposed(x, n, rows, rows_after, z, width):
 
 
 @helper
-def write_transposed(z, width, n, shift, factor, less, out):
-    """out[row, k] = (z[k * width + row] - shift)·factor - less, a vector of rows."""
+def write_transposed(z, width, n, factor, out):
+    """out[row, k] = z[k * width + row]·factor, a vector of rows."""
     lanes = lane_count(z)
     # The last vector of a row spills into the next row, so it is written first.
     for k in range((n - 1) // lanes * lanes, -1, -lanes):
-        vectors = load_rows(advance(z, k * width), width, z)
-        vectors = scale_rows(subtract_from_rows(vectors, shift), factor)
-        store_rows(advance(out, k), n, transpose(subtract_from_rows(vectors, less)))
+        vectors = scale_rows(load_rows(advance(z, k * width), width, z), factor)
+        store_rows(advance(out, k), n, transpose(vectors))
 
 
 @helper
@@ -83,5 +66,5 @@ def loss_of_tiles(job, terms, first, rows, out, z):
         if job.out != 0:
             for v in range(0, here, lanes):
                 target = advance(out, (r + v) * n)
-                write_transposed(advance(z, v), tile, n, zero, share, zero, target)
+                write_transposed(advance(z, v), tile, n, share, target)
     return loss

@@ -1,7 +1,8 @@
 """Rows of logits that lie in memory: softmax and its relatives, and the loss on top of them.
 
-Few classes go through a transposed tile (`few_classes`), many row by row (`many_classes`). Results
-can be streamed past the caches, which saves reading the lines they overwrite.
+Few classes are worked on many rows at a time (`few_classes`, and `few_losses` for the loss), many
+row by row (`many_classes`). Results can be streamed past the caches, which saves reading the lines
+they overwrite.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastsoftmax._kernels.emit import WIDTH
-from fastsoftmax._kernels.few_classes import BLOCK_VECTORS, run_few_classes
+from fastsoftmax._kernels.few_classes import few_classes_scratch, run_few_classes
 from fastsoftmax._kernels.few_losses import loss_of_tiles
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.loss import N_STATISTICS
@@ -26,9 +27,10 @@ from fastsoftmax._kernels.simd import (
     splat,
 )
 
-# Up to this many vectors a row is transposed: fewer would leave lanes empty and sum across them.
-TRANSPOSED_VECTORS = 8
-LOSS_TRANSPOSED_VECTORS = 4
+# Rows of up to this many vectors are few classes, for softmax and for the loss: beyond it three
+# rows in flight are as fast, or faster.
+FEW_VECTORS = 12
+LOSS_FEW_VECTORS = 4
 # Shorter rows than this share too many cache lines with their neighbours to be streamed one by
 # one: a line written in two parts is read first. They are gathered, STAGED_ROWS at a time.
 STREAMED_VECTORS = 32
@@ -49,16 +51,15 @@ class Rows(NamedTuple):
 
 
 def scratch_size(n: int, lanes: int, streamed: bool) -> int:
-    """Elements of a worker's scratch, at most; the block functions know the layouts."""
+    """Elements of a worker's scratch, at most; the functions that use it know the layouts."""
     padded = (n + lanes - 1) // lanes * lanes
-    tile = WIDTH * lanes
-    few = n <= max(TRANSPOSED_VECTORS, LOSS_TRANSPOSED_VECTORS) * lanes
-    stage = STAGED_ROWS * n + 2 * lanes if few or streamed and n <= STREAMED_VECTORS * lanes else 0
-    if few:
-        rows = max(BLOCK_VECTORS // n, 1) * lanes
-        block = 2 * (rows + 2 * lanes) + 2 * rows * n + 4 * lanes + (rows * n // lanes + 2) * (lanes + 2)
-        return max(stage + (2 * padded + N_STATISTICS) * tile, block)
-    return stage + 4 * (padded + lanes) + 4 * lanes
+    size = few_classes_scratch(n, lanes) if n <= FEW_VECTORS * lanes else 0
+    stage = 0
+    if n <= LOSS_FEW_VECTORS * lanes or streamed and n <= STREAMED_VECTORS * lanes:
+        stage = STAGED_ROWS * n + 2 * lanes
+    if n <= LOSS_FEW_VECTORS * lanes:
+        return max(size, stage + (2 * padded + N_STATISTICS) * WIDTH * lanes)
+    return max(size, stage + 4 * (padded + lanes) + 4 * lanes)
 
 
 scratch_size_of = helper(scratch_size)
@@ -84,15 +85,23 @@ def run_rows(job, terms, first, scratch):
     """A chunk of rows, from row ``first`` on; the weighted loss of them where there are terms."""
     stage = pointer(scratch)
     lanes, n = lane_count(stage), job.n
-    few = n <= (TRANSPOSED_VECTORS if terms is None else LOSS_TRANSPOSED_VECTORS) * lanes
-    staged = few or (job.streamed and n <= STREAMED_VECTORS * lanes)
-    out, width = as_pointer(job.out, scratch), 1 if job.mode == LOGSUMEXP else n
-    stop = min(first + job.chunk, job.n_rows)
-    if few and terms is None:
+    stop, loss = min(first + job.chunk, job.n_rows), 0.0
+    if terms is None and n <= FEW_VECTORS * lanes:
         run_few_classes(job, first, stop, stage)
-        if job.streamed:
-            fence()
-        return 0.0
+    else:
+        loss = run_loss_or_long_rows(job, terms, first, stop, stage, scratch)
+    if job.streamed:
+        fence()
+    return loss
+
+
+@helper
+def run_loss_or_long_rows(job, terms, first, stop, stage, like):
+    """The same, of the other rows."""
+    lanes, n = lane_count(stage), job.n
+    few = terms is not None and n <= LOSS_FEW_VECTORS * lanes
+    staged = few or (job.streamed and n <= STREAMED_VECTORS * lanes)
+    out, width = as_pointer(job.out, like), 1 if job.mode == LOGSUMEXP else n
     step = STAGED_ROWS if staged else job.chunk
     free = advance(stage, STAGED_ROWS * n + 2 * lanes) if staged else stage
     loss, waiting = 0.0, 0
@@ -106,6 +115,4 @@ def run_rows(job, terms, first, scratch):
         if staged and job.out != 0:
             there, last = advance(out, start * width - waiting), start + rows == stop
             waiting = flush(stage, waiting + rows * width, there, job.streamed, last)
-    if job.streamed:
-        fence()
     return loss

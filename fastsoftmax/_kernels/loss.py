@@ -167,7 +167,7 @@ def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
             gap, total = target_over(column, advance(t, v), n_classes, tile, m)
             store(advance(row, 2 * tile), gap)
             store(advance(row, 4 * tile), total)
-        store(advance(row, tile), exp_over(column, n_classes, tile, m, column, tile, z, 0))
+        store(advance(row, tile), exp_over(column, n_classes, tile, m))
     loss = row_factors(terms, first, rows, statistics)
     if gradient:
         subtract_targets(terms, first, rows, n_classes, z, t, statistics)
@@ -201,7 +201,7 @@ def curvature_tile(terms, first, rows, n_classes, z, like, statistics, product):
         weight = load(advance(statistics, v))
         one = splat(1.0, weight)
         m = maximum_over(column, n_classes, tile)
-        factor = one / exp_over(column, n_classes, tile, m, column, tile, z, 0)
+        factor = one / exp_over(column, n_classes, tile, m)
         if product:
             u = advance(column, n_classes * tile)
             mean = dot_over(column, u, n_classes, tile) * factor

@@ -36,7 +36,7 @@ from fastsoftmax._kernels.simd import (
     load_first,
     max_lanes,
     misalignment,
-    prefetch,
+    prefetch_near,
     splat,
     splat_double,
     store,
@@ -49,7 +49,7 @@ from fastsoftmax._kernels.simd import (
 # is nothing to add, MORE is -0.0: +0.0 would change a -0.0.
 TOP, SHIFT, FACTOR, MORE, N_KNOWN = 0, 1, 2, 3, 4
 # Elements ahead of the row that comes.
-AHEAD = 1024
+AHEAD = 2048
 SAFE = 1e-20
 
 
@@ -72,7 +72,7 @@ def exp_together(start, stop, coming, top, x, m, q, total, done, scale, out, str
     shift, factor, more = scale
     for i in range(start * lanes, stop * lanes, lanes):
         top = maximum(load(advance(coming, i)), top)
-        prefetch(advance(coming, i + AHEAD))
+        prefetch_near(advance(coming, i + AHEAD))
         e = exp(load(advance(x, i)) - m)
         store(advance(q, i), e)
         total = total + e
@@ -92,7 +92,7 @@ def sum_together(start, stop, coming, top, x, m, total, count, done, scale, out,
     origin = finite_shift(m)
     for i in range(start * lanes, stop * lanes, lanes):
         top = maximum(load(advance(coming, i)), top)
-        prefetch(advance(coming, i + AHEAD))
+        prefetch_near(advance(coming, i + AHEAD))
         total, count = add_exp(load(advance(x, i)), m, origin, total, count)
         value = load(advance(done, i)) - shift + more
         if streamed:

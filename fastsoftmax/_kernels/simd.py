@@ -233,14 +233,22 @@ def fence(typingctx):
 
 @intrinsic
 def prefetch(typingctx, p):
-    """Ask for the cache line at ``p``; harmless on any address."""
-    sig = types.void(p)
+    """Ask for the cache line at ``p`` in L2; harmless on any address."""
+    return _prefetch(p, 2)
 
+
+@intrinsic
+def prefetch_near(typingctx, p):
+    """Ask for the cache line at ``p`` in L1; harmless on any address."""
+    return _prefetch(p, 3)
+
+
+def _prefetch(p: Any, locality: int) -> tuple[Any, Any]:
     def codegen(context, builder, signature, args):
-        emit.prefetch(builder, builder.ptrtoint(args[0], ir.IntType(64)))
+        emit.prefetch(builder, builder.ptrtoint(args[0], ir.IntType(64)), locality)
         return context.get_dummy_value()
 
-    return sig, codegen
+    return types.void(p), codegen
 
 
 @intrinsic
