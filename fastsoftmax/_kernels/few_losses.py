@@ -1,70 +1,101 @@
-"""Losses of rows of few logits: transposed, rows in lanes, as in `fastsoftmax._kernels.loss`.
+"""Losses of the rows of a block of `few_classes`, and what its gradient needs of the targets.
 
-Gradients are written in whole vectors: what a row has too many is overwritten by the row behind it,
-so the target needs room for one vector more than it has values (masked stores took longer than
-exp).
+The gradient is e·factor + t·scale with e = exp(z - m), factor = s·(T + 2α·lse)/Σe and scale = -s,
+both over the denominator, and t the targets; see `fastsoftmax._kernels.loss` for the letters.
 """
 
 from __future__ import annotations
 
-from fastsoftmax._kernels.jit import helper, inlined
-from fastsoftmax._kernels.loss import N_STATISTICS, loss_tile, tile_rows
-from fastsoftmax._kernels.simd import advance, as_pointer, lane_count, load, splat
-from fastsoftmax._kernels.tiles import (
-    load_rows,
-    load_rows_within,
-    scale_rows,
-    store_rows,
-    transpose,
+from fastsoftmax._kernels.few_rows import take_sums
+from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.loss import gather_weights, row_factors
+from fastsoftmax._kernels.simd import (
+    advance,
+    as_int64_pointer,
+    as_pointer,
+    fma,
+    lane_count,
+    load,
+    load_first,
+    select,
+    splat,
+    store,
 )
 
 
-@inlined
-def read_transposed(x, n, rows, rows_after, z, width):
-    """Lay ``rows`` rows of n logits out as z[k * width + row], ``width`` whole vectors of rows.
+@helper
+def repeat(values, n, rows, target):
+    """Lay n values out for so many rows."""
+    for r in range(rows):
+        for k in range(n):
+            target[r * n + k] = values[k]
 
-    Whole vectors are read even past a row's end where enough rows follow in memory.
-    """
-    lanes = lane_count(z)
+
+@helper
+def prepare_targets(terms, n, rows, room):
+    """Lay out what blocks of targets have in common."""
+    like, lanes = load(room.t), lane_count(room.t)
+    if terms.soft:
+        repeat(as_pointer(terms.floor, like), n, rows, room.floors)
+        repeat(as_pointer(terms.peak, like), n, rows, room.peaks)
+    for i in range(-lanes, rows * n + lanes, lanes):
+        store(advance(room.t, i), splat(0.0, like))
+
+
+@helper
+def take_soft_targets(terms, first, rows, n, room):
+    """Targets, and gaps times targets."""
+    like, lanes, end = load(room.t), lane_count(room.t), rows * n
+    labels, peak = as_int64_pointer(terms.labels), as_pointer(terms.peak, like)
+    y = advance(as_pointer(terms.targets, like), first * n)
+    zero = splat(0.0, like)
+    for i in range(0, end, lanes):
+        target = load(advance(room.floors, i))
+        if terms.targets != 0:
+            given = load_first(advance(y, i), end - i, zero)
+            target = fma(load(advance(room.peaks, i)), given, target)
+        store(advance(room.t, i), target)
+    if terms.targets == 0:
+        for r in range(rows):
+            label = labels[first + r]
+            room.t[r * n + label] += peak[label]
+    for i in range(0, end, lanes):
+        target = load(advance(room.t, i))
+        term = target * (zero - load(advance(room.gaps, i)))
+        # A gap may be infinite.
+        store(advance(room.gaps, i), select(target == zero, zero, term))
+
+
+@helper
+def take_losses(job, terms, first, rows, x, room):
+    """Weighted loss of the rows of a block; leaves factors, scales and targets behind."""
+    lanes, n, like, stride = lane_count(room.t), job.n, load(room.t), room.stride
+    width, share = (rows + lanes - 1) // lanes * lanes, 1.0 / job.denominator
+    gap, amount = advance(room.maxima, 2 * stride), advance(room.maxima, 4 * stride)
+    gather_weights(terms, first, rows, width, room.scales, like)
+    if terms.soft:
+        take_soft_targets(terms, first, rows, n, room)
+        take_sums(room.t, n, rows, amount)
+        take_sums(room.gaps, n, rows, gap)
+    else:
+        labels = as_int64_pointer(terms.labels)
+        for r in range(rows):
+            place = r * n + labels[first + r]
+            gap[r] = room.maxima[r] - x[place]
+            room.t[place] = 1.0
+        for r in range(0, width, lanes):
+            store(advance(amount, r), splat(1.0, like))
+    loss = row_factors(terms, first, rows, width, room.maxima, stride, share)
     for r in range(0, width, lanes):
-        for k in range(0, n, lanes):
-            source = advance(x, r * n + k)
-            height = rows - r
-            within = n - k >= lanes or (rows_after + height - lanes) * n >= lanes
-            if height >= lanes and within:
-                vectors = load_rows(source, n, z)
-            else:
-                vectors = load_rows_within(source, n, height, n - k, z)
-            store_rows(advance(z, k * width + r), width, transpose(vectors))
-
-
-@helper
-def write_transposed(z, width, n, factor, out):
-    """out[row, k] = z[k * width + row]·factor, a vector of rows."""
-    lanes = lane_count(z)
-    # The last vector of a row spills into the next row, so it is written first.
-    for k in range((n - 1) // lanes * lanes, -1, -lanes):
-        vectors = scale_rows(load_rows(advance(z, k * width), width, z), factor)
-        store_rows(advance(out, k), n, transpose(vectors))
-
-
-@helper
-def loss_of_tiles(job, terms, first, rows, out, z):
-    """Weighted loss of some rows, and their gradient."""
-    lanes, tile, n = lane_count(z), tile_rows(z), job.n
-    statistics = z
-    z = advance(z, N_STATISTICS * tile)
-    t = advance(z, (n + lanes - 1) // lanes * lanes * tile)
-    zero = splat(0.0, load(statistics))
-    share = splat(1.0 / job.denominator, zero)
-    loss = 0.0
-    for r in range(0, rows, tile):
-        x = advance(as_pointer(job.x, zero), (first + r) * n)
-        here = min(tile, rows - r)
-        read_transposed(x, n, here, job.n_rows - first - r - here, z, tile)
-        loss += loss_tile(terms, first + r, here, n, z, t, zero, statistics, job.out != 0)
-        if job.out != 0:
-            for v in range(0, here, lanes):
-                target = advance(out, (r + v) * n)
-                write_transposed(advance(z, v), tile, n, share, target)
+        p = advance(room.scales, r)
+        store(p, load(p) * splat(-share, like))
     return loss
+
+
+@helper
+def clear_targets(terms, first, rows, n, room):
+    """Make targets zero again where labels have left ones."""
+    if not terms.soft:
+        labels = as_int64_pointer(terms.labels)
+        for r in range(rows):
+            room.t[r * n + labels[first + r]] = 0.0

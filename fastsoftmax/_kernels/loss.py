@@ -49,7 +49,7 @@ from fastsoftmax._kernels.simd import (
     sum_lanes,
 )
 
-# Rows of per-row statistics of a tile: maximum, sum, gap, weight, T, factor.
+# Statistics of a row: maximum, sum, gap, weight, T, factor.
 N_STATISTICS = 6
 
 
@@ -79,7 +79,7 @@ def gather_rows(terms, first, rows, z, like, statistics):
     maxima, gap = statistics, advance(statistics, 2 * tile)
     total = advance(statistics, 4 * tile)
     labels = as_int64_pointer(terms.labels)
-    gather_weights(terms, first, rows, advance(statistics, 3 * tile), like)
+    gather_weights(terms, first, rows, tile, advance(statistics, 3 * tile), like)
     if not terms.soft:
         for r in range(rows):
             gap[r] = maxima[r] - z[labels[first + r] * tile + r]
@@ -90,12 +90,12 @@ def gather_rows(terms, first, rows, z, like, statistics):
 
 
 @helper
-def gather_weights(terms, first, rows, weight, like):
-    """Row scales of a tile; 0 in the rows past ``rows``."""
+def gather_weights(terms, first, rows, width, weight, like):
+    """Row scales; 0 in the rows past ``rows`` up to ``width``."""
     weights = as_pointer(terms.weight, like)
     for r in range(rows):
         weight[r] = weights[first + r] if terms.weight != 0 else 1.0
-    for r in range(rows, tile_rows(weight)):
+    for r in range(rows, width):
         weight[r] = 0.0
 
 
@@ -118,27 +118,30 @@ def fill_targets(terms, first, rows, n_classes, t, like):
 
 
 @helper
-def row_factors(terms, first, rows, statistics):
-    """Σ over the tile of the weighted row losses, in float64; leaves s·(T + 2α·lse)/Σexp behind."""
-    tile = tile_rows(statistics)
+def row_factors(terms, first, rows, width, statistics, stride, share):
+    """Σ of the weighted losses of some rows, in float64; leaves share·s·(T + 2α·lse)/Σexp behind.
+
+    Each of the statistics is ``stride`` elements behind the one before; ``width``, whole vectors of
+    rows, are worked on.
+    """
     total = splat(0.0, load_double(statistics))
     zero = total
-    alpha = splat(terms.alpha, zero)
-    for r in range(0, tile, LANES_64):
+    alpha, shares = splat(terms.alpha, zero), splat(share, zero)
+    for r in range(0, width, LANES_64):
         row = advance(statistics, r)
-        sums = load_double(advance(row, tile))
-        weight = load_double(advance(row, 3 * tile))
-        amount = load_double(advance(row, 4 * tile))
+        sums = load_double(advance(row, stride))
+        weight = load_double(advance(row, 3 * stride))
+        amount = load_double(advance(row, 4 * stride))
         log_sum = log(sums)
-        loss = amount * log_sum + load_double(advance(row, 2 * tile))
+        loss = amount * log_sum + load_double(advance(row, 2 * stride))
         if terms.alpha != 0.0:
             lse = load_double(row) + log_sum
             loss = loss + alpha * lse * lse
             amount = amount + (alpha + alpha) * lse
         loss = select(weight == zero, zero, weight * loss)
         total = total + loss
-        factor = select(weight == zero, zero, weight * amount / sums)
-        store_narrow(advance(row, 5 * tile), factor)
+        factor = select(weight == zero, zero, weight * shares * amount / sums)
+        store_narrow(advance(row, 5 * stride), factor)
         if terms.row_losses != 0:
             store_row_losses(terms, first + r, min(LANES_64, rows - r), loss)
     return sum_lanes(total)
@@ -168,7 +171,7 @@ def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
             store(advance(row, 2 * tile), gap)
             store(advance(row, 4 * tile), total)
         store(advance(row, tile), exp_over(column, n_classes, tile, m))
-    loss = row_factors(terms, first, rows, statistics)
+    loss = row_factors(terms, first, rows, tile, statistics, tile, 1.0)
     if gradient:
         subtract_targets(terms, first, rows, n_classes, z, t, statistics)
     return loss
@@ -195,7 +198,7 @@ def subtract_targets(terms, first, rows, n_classes, z, t, statistics):
 def curvature_tile(terms, first, rows, n_classes, z, like, statistics, product):
     """Z becomes s·T·p∘(u - ⟨p, u⟩), with the logits u of a direction behind z; or s·T·p∘(1 - p)."""
     lanes, tile = lane_count(z), tile_rows(z)
-    gather_weights(terms, first, rows, statistics, like)
+    gather_weights(terms, first, rows, tile, statistics, like)
     for v in range(0, tile, lanes):
         column = advance(z, v)
         weight = load(advance(statistics, v))
