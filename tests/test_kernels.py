@@ -14,7 +14,17 @@ from numba import njit
 
 from fastsoftmax._kernels import emit, tiles
 from fastsoftmax._kernels.elementary import exp, log
-from fastsoftmax._kernels.simd import advance, lane_count, load, pointer, store
+from fastsoftmax._kernels.simd import (
+    advance,
+    integer_bits,
+    lane_count,
+    lane_numbers,
+    load,
+    permute,
+    pointer,
+    splat,
+    store,
+)
 
 
 @njit
@@ -104,6 +114,35 @@ def test_transpose(dtype):
     np.testing.assert_array_equal(out, x[:, :lanes].T)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_across_the_lanes_of_rows(dtype):
+    @njit
+    def reduce_block(x, out):
+        rows = tiles.load_rows(pointer(x), x.shape[1], pointer(x))
+        store(pointer(out), tiles.sums_of_rows(rows))
+        store(advance(pointer(out), x.shape[1]), tiles.largest_of_rows(rows))
+
+    lanes = emit.VECTOR_BYTES // np.dtype(dtype).itemsize
+    x = np.random.default_rng(0).permutation(lanes * lanes).astype(dtype).reshape(lanes, lanes)
+    out = np.empty((2, lanes), dtype)
+    reduce_block(x, out)
+    np.testing.assert_array_equal(out, [x.sum(axis=1), x.max(axis=1)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_permutation(dtype):
+    @njit
+    def turn(x, out):
+        index = integer_bits(lane_numbers(load(pointer(x))) + splat(3, load(pointer(x))))
+        store(pointer(out), permute(load(pointer(x)), index))
+
+    lanes = emit.VECTOR_BYTES // np.dtype(dtype).itemsize
+    x = np.arange(lanes, dtype=dtype)
+    out = np.empty_like(x)
+    turn(x, out)
+    np.testing.assert_array_equal(out, np.roll(x, -3))
+
+
 ASSEMBLY = """
 import numpy as np, fastsoftmax as fs
 from fastsoftmax._kernels import driver
@@ -119,7 +158,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from fastsoftmax._kernels import emit, simd, tiles
 assert emit.VECTOR_BYTES == {vector_bytes}, emit.VECTOR_BYTES
-import numpy as np
+import numpy as np, fastsoftmax as fs
 from problems import make_problem, random_shapes
 from test_accuracy import assert_accurate
 for dtype in (np.float32, np.float64):
@@ -128,6 +167,16 @@ for dtype in (np.float32, np.float64):
         s[0] = 1
         assert_accurate((X, W, y), bias, 0.01, s)
         assert_accurate((np.asfortranarray(X), W, y), None, 0.0, None)
+    for n in (1, 3, 10, 40, 400):
+        Z = np.random.default_rng(n).standard_normal((70, n)).astype(dtype)
+        log_p = fs.reference.log_softmax(Z.astype(np.float64), axis=1)
+        tolerances = {{"rtol": 1e-5, "atol": 1e-5}}
+        np.testing.assert_allclose(fs.log_softmax(Z, axis=1), log_p, **tolerances)
+        np.testing.assert_allclose(fs.softmax(Z, axis=1), np.exp(log_p), **tolerances)
+        if n > 1:
+            loss, _ = fs.cross_entropy_value_and_grad(Z, np.arange(70) % n)
+            truth = -log_p[np.arange(70), np.arange(70) % n].mean()
+            np.testing.assert_allclose(loss, truth, **tolerances)
 print("swept")
 """
 

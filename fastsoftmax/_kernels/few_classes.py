@@ -163,10 +163,13 @@ def take_logs(x, n, rows, tops, room):
     """Ln(how many logits are the maximum + Σ exp of the others)."""
     lanes, zero = lane_count(room.sums), splat(0.0, load(room.sums))
     one, slope, start = splat(1.0, zero), splat(-0.5, zero), splat(1.5, zero)
+    odd = False  # a NaN, or an infinite maximum, whose gap is none
+    for r in range(0, rows, lanes):
+        rest = load(advance(room.sums, r))
+        odd = odd or count_lanes(rest == rest) < lanes
     for r in range(0, rows, lanes):
         rest, count, logs = load(advance(room.sums, r)), one, advance(room.factors, r)
-        odd = count_lanes(rest == rest) < lanes  # NaN, or an infinite maximum
-        if tops != rows or odd:
+        if odd or tops != rows:  # else each row has one maximum
             count = count_zeros(advance(room.gaps, r * n), n, count)
         total = rest + count
         # What was lost, over the total: for that a line through 1 will do, since a logarithm that
