@@ -137,7 +137,7 @@ class ReferenceAccumulator:
         s = targets.scales(len(X))
         Z = reference.linear_logits(rows, self.W, self.bias)
         if self.mode >= PRODUCT:
-            self._add_curvature(rows, reference.softmax(Z), s)
+            self._add_curvature(rows, reference.softmax(Z, axis=1), s)
             return
         t = targets.rows(len(self.W))
         losses, R = reference.row_losses_and_gradients(Z, s, t, targets.alpha)

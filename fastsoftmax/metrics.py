@@ -98,7 +98,7 @@ class Metrics:
             weight = weight[every] / importance[every] * (edges[-1] / n_rows)
         X = pool.rows(every)
         logits = small_product(W.astype(X.dtype), X)
-        return X, weight, reference.softmax(logits.T)
+        return X, weight, reference.softmax(logits.T, axis=1)
 
     def _damp(self, M: Array, floor: float = 1e-10) -> Array:
         """Add the penalty to a block of x̃x̃ᵀ, and what keeps it invertible, whatever the scales."""

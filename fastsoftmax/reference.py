@@ -20,7 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax import _numpy_special
+
 Array = npt.NDArray[Any]
+Axis = int | tuple[int, ...] | None
 
 __all__ = [
     "LinearGrad",
@@ -29,6 +32,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
     "log_softmax",
+    "logsumexp",
     "softmax",
 ]
 
@@ -41,18 +45,32 @@ class LinearGrad(NamedTuple):
     input: Array | None
 
 
-def softmax(x: Array) -> Array:
-    """Row-wise softmax of logits (N, K)."""
-    e = np.exp(x - x.max(axis=1, keepdims=True))
-    p: Array = e / e.sum(axis=1, keepdims=True)
-    return p
+def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+    """e^x over its sum along ``axis``, as `scipy.special.softmax`; written to ``out`` if given."""
+    return _written(_numpy_special.softmax(x, axis), out)
 
 
-def log_softmax(x: Array) -> Array:
-    """Row-wise log-softmax of logits (N, K), exact where softmax underflows."""
-    shifted = x - x.max(axis=1, keepdims=True)
-    log_p: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return log_p
+def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+    """Logarithm of softmax, exact where softmax underflows, as `scipy.special.log_softmax`."""
+    return _written(_numpy_special.log_softmax(x, axis), out)
+
+
+def logsumexp(
+    a: npt.ArrayLike,
+    axis: Axis = None,
+    b: npt.ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    """Log Σ b·e^a along ``axis``, as `scipy.special.logsumexp`."""
+    return _numpy_special.logsumexp(a, axis, b, keepdims, return_sign)
+
+
+def _written(result: Any, out: Array | None) -> Any:
+    if out is None:
+        return result
+    out[...] = result
+    return out
 
 
 def _targets(

@@ -1,5 +1,7 @@
 """The NumPy specification itself, against mpmath and finite differences."""
 
+import inspect
+
 import mpmath
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import make_problem
 
+import fastsoftmax
 from fastsoftmax import reference
 
 
@@ -56,7 +59,26 @@ def test_gradient_is_the_derivative(n_rows, n_features, n_classes, seed):
 
 def test_softmax_and_log_softmax():
     x = np.array([[0.0, np.log(3.0)], [-1000.0, 0.0]])
-    np.testing.assert_allclose(reference.softmax(x), [[0.25, 0.75], [0.0, 1.0]])
+    np.testing.assert_allclose(reference.softmax(x, axis=1), [[0.25, 0.75], [0.0, 1.0]])
     np.testing.assert_allclose(
-        reference.log_softmax(x), [[np.log(0.25), np.log(0.75)], [-1000.0, 0.0]]
+        reference.log_softmax(x, axis=1), [[np.log(0.25), np.log(0.75)], [-1000.0, 0.0]]
     )
+
+
+def test_row_functions_have_the_signatures_of_the_fast_ones():
+    for name in ("softmax", "log_softmax", "logsumexp"):
+        ours = inspect.signature(getattr(reference, name)).parameters
+        fast = inspect.signature(getattr(fastsoftmax, name)).parameters
+        assert [(p.name, p.kind, p.default) for p in ours.values()] == [
+            (p.name, p.kind, p.default) for p in fast.values()
+        ]
+
+
+def test_row_functions_along_any_axis():
+    x = np.random.default_rng(0).standard_normal((3, 4, 5))
+    out = np.empty_like(x)
+    assert reference.softmax(x, axis=1, out=out) is out
+    np.testing.assert_allclose(out.sum(axis=1), np.ones((3, 5)))
+    np.testing.assert_allclose(np.log(out), reference.log_softmax(x, axis=1))
+    lse = reference.logsumexp(x, axis=(0, 2), keepdims=True)
+    np.testing.assert_allclose(np.exp(x - lse).sum(axis=(0, 2)), np.ones(4))

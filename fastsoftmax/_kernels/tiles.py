@@ -233,21 +233,23 @@ def _across_lanes(rows: Any, combine: Any) -> tuple[Any, Any]:
 def _two_halves(lanes: int, inner: int, n_vectors: int) -> tuple[list[int], list[int]]:
     """Where the two parts of the lanes of a and b are that are combined next.
 
-    Inside of 128 bits first, by interleaving: that is cheap.
+    Inside of 128 bits first, by interleaving, which is cheap. Then halves of what belongs to the
+    same rows: those in a, and behind them those in b.
     """
-    done = lanes // n_vectors  # rows that a vector already holds parts of
+    done = lanes // n_vectors  # rows that each vector holds parts of
     if done < inner:
-        low, high = [], []
-        for group in range(0, lanes, inner):
-            for part, start in ((low, group), (high, group + inner // 2)):
-                for i in range(start, start + inner // 2, done):
-                    part += [*range(i, i + done), *range(lanes + i, lanes + i + done)]
-        return low, high
-    # Then parts of a whole vector: those of the rows in a, and those of the rows in b behind them.
-    width = lanes // done * inner
-    lanes_of_both = range(2 * lanes)
-    low = [i for i in lanes_of_both if i % width < width // 2]
-    return low, [i for i in lanes_of_both if i % width >= width // 2]
+        pairs = range(0, lanes, done)
+        low = [
+            i + of + j
+            for i in pairs
+            if i % inner < inner // 2
+            for of in (0, lanes)
+            for j in range(done)
+        ]
+        return low, [i + inner // 2 for i in low]
+    width = n_vectors * inner
+    low = [i for i in range(2 * lanes) if i % width < width // 2]
+    return low, [i + width // 2 for i in low]
 
 
 @intrinsic

@@ -333,11 +333,13 @@ class SoftmaxRegression(CallbackSupportMixin, MiniBatches, ClassifierMixin, Base
 
     def predict_proba(self, X: Any) -> Array:
         """Class probabilities (n_samples, n_classes)."""
-        return reference.softmax(self._logits(X))
+        probabilities: Array = reference.softmax(self._logits(X), axis=1)
+        return probabilities
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities, by log-softmax: finite where they underflow."""
-        return reference.log_softmax(self._logits(X))
+        logarithms: Array = reference.log_softmax(self._logits(X), axis=1)
+        return logarithms
 
 
 def _attributes(classes: Array, iterate: training.Iterate) -> dict[str, Any]:
