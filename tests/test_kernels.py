@@ -14,17 +14,8 @@ from numba import njit
 
 from fastsoftmax._kernels import emit, tiles
 from fastsoftmax._kernels.elementary import exp, log
-from fastsoftmax._kernels.simd import (
-    advance,
-    integer_bits,
-    lane_count,
-    lane_numbers,
-    load,
-    permute,
-    pointer,
-    splat,
-    store,
-)
+from fastsoftmax._kernels.lanes import integer_bits, lane_numbers, permute
+from fastsoftmax._kernels.simd import advance, lane_count, load, pointer, splat, store
 
 
 @njit

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.lanes import sum_lanes
 from fastsoftmax._kernels.loss import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.simd import (
@@ -28,7 +29,6 @@ from fastsoftmax._kernels.simd import (
     load,
     pointer,
     prefetch,
-    sum_lanes,
 )
 from fastsoftmax._kernels.tiles import (
     contract,

@@ -24,13 +24,13 @@ from fastsoftmax._kernels.few_rows import (
     take_sums,
 )
 from fastsoftmax._kernels.jit import helper, inlined
+from fastsoftmax._kernels.lanes import count_lanes
 from fastsoftmax._kernels.loss import N_STATISTICS
 from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
 from fastsoftmax._kernels.simd import (
     advance,
     as_int64_pointer,
     as_pointer,
-    count_lanes,
     fma,
     lane_count,
     load,

@@ -9,19 +9,9 @@ from __future__ import annotations
 import math
 
 from fastsoftmax._kernels.jit import helper, inlined
+from fastsoftmax._kernels.lanes import integer_bits, lane_numbers, max_lanes, permute
 from fastsoftmax._kernels.rows import maximum
-from fastsoftmax._kernels.simd import (
-    advance,
-    integer_bits,
-    lane_count,
-    lane_numbers,
-    load,
-    load_first,
-    max_lanes,
-    permute,
-    splat,
-    store,
-)
+from fastsoftmax._kernels.simd import advance, lane_count, load, load_first, splat, store
 from fastsoftmax._kernels.tiles import (
     add_rows,
     larger_rows,

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from fastsoftmax._kernels.elementary import log
 from fastsoftmax._kernels.emit import WIDTH
 from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.lanes import lane, sum_lanes
 from fastsoftmax._kernels.rows import (
     dot_over,
     exp_over,
@@ -38,7 +39,6 @@ from fastsoftmax._kernels.simd import (
     as_float64_pointer,
     as_int64_pointer,
     as_pointer,
-    lane,
     lane_count,
     load,
     load_double,
@@ -46,7 +46,6 @@ from fastsoftmax._kernels.simd import (
     splat,
     store,
     store_narrow,
-    sum_lanes,
 )
 
 # Statistics of a row: maximum, sum, gap, weight, T, factor.

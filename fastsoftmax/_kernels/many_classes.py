@@ -13,6 +13,7 @@ import math
 
 from fastsoftmax._kernels.elementary import exp, log
 from fastsoftmax._kernels.jit import helper, inlined
+from fastsoftmax._kernels.lanes import lane, max_lanes, sum_lanes
 from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
 from fastsoftmax._kernels.rows import (
     CHAIN,
@@ -30,11 +31,9 @@ from fastsoftmax._kernels.simd import (
     as_int64_pointer,
     as_pointer,
     fma,
-    lane,
     lane_count,
     load,
     load_first,
-    max_lanes,
     misalignment,
     prefetch_near,
     splat,
@@ -42,7 +41,6 @@ from fastsoftmax._kernels.simd import (
     store,
     store_first,
     stream,
-    sum_lanes,
 )
 
 # What is known of a row, twice: the row in work and the one that is written meanwhile. Where there

@@ -7,6 +7,7 @@ with c. Sums are of blocks of a fixed length, so that they have the same bits on
 from __future__ import annotations
 
 from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.lanes import sum_lanes
 from fastsoftmax._kernels.simd import (
     LANES_64,
     advance,
@@ -16,7 +17,6 @@ from fastsoftmax._kernels.simd import (
     pointer,
     splat_double,
     store,
-    sum_lanes,
 )
 
 BLOCK = 8192
