@@ -177,43 +177,43 @@ def finish_serial(slabs, layout, denominator, twice_l2, W, gradient, bias_gradie
 
 
 @helper
-def draw_rows(job, scratch, counter):
+def draw_rows(job, few, scratch, counter):
     first = fetch_add(pointer(counter), job.chunk)
     while first < job.n_rows:
-        run_rows(job, None, first, scratch)
+        run_rows(job, None, few, first, scratch)
         first = fetch_add(pointer(counter), job.chunk)
 
 
 @kernel(parallel=True)
-def rows_parallel(job, scratch, counter):
+def rows_parallel(job, few, scratch, counter):
     for worker in prange(len(scratch)):
-        draw_rows(job, scratch[worker], counter)
+        draw_rows(job, few, scratch[worker], counter)
 
 
 @kernel
-def rows_serial(job, scratch, counter):
-    draw_rows(job, scratch[0], counter)
+def rows_serial(job, few, scratch, counter):
+    draw_rows(job, few, scratch[0], counter)
 
 
 @helper
-def run_share(x, out, n, mode, share, n_shares):
+def run_share(x, out, n, mode, few, share, n_shares):
     """Run a share of flat arrays' rows: building a job in Python would cost more than they do."""
     scratch = np.empty(scratch_size_of(n, lane_count(pointer(x)), False), x.dtype)
     rows = len(x) // n
     first, stop = rows * share // n_shares, rows * (share + 1) // n_shares
     job = Rows(x.ctypes.data, out.ctypes.data, stop, n, mode, stop, False, 1.0)
-    run_rows(job, None, first, scratch)
+    run_rows(job, None, few, first, scratch)
 
 
 @kernel(parallel=True)
-def direct_parallel(x, out, n, mode, n_shares):
+def direct_parallel(x, out, n, mode, few, n_shares):
     for share in prange(n_shares):
-        run_share(x, out, n, mode, share, n_shares)
+        run_share(x, out, n, mode, few, share, n_shares)
 
 
 @kernel
-def direct_serial(x, out, n, mode, n_shares):
-    run_share(x, out, n, mode, 0, 1)
+def direct_serial(x, out, n, mode, few, n_shares):
+    run_share(x, out, n, mode, few, 0, 1)
 
 
 @kernel(parallel=True)
@@ -246,19 +246,19 @@ def columns_serial(call, like, workers):
 
 
 @helper
-def draw_chunks(job, terms, losses, scratch, counter):
+def draw_chunks(job, terms, few, losses, scratch, counter):
     chunk = fetch_add(pointer(counter), 1)
     while chunk < len(losses):
-        losses[chunk] = run_rows(job, terms, chunk * job.chunk, scratch)
+        losses[chunk] = run_rows(job, terms, few, chunk * job.chunk, scratch)
         chunk = fetch_add(pointer(counter), 1)
 
 
 @kernel(parallel=True)
-def losses_parallel(job, terms, losses, scratch, counter):
+def losses_parallel(job, terms, few, losses, scratch, counter):
     for worker in prange(len(scratch)):
-        draw_chunks(job, terms, losses, scratch[worker], counter)
+        draw_chunks(job, terms, few, losses, scratch[worker], counter)
 
 
 @kernel
-def losses_serial(job, terms, losses, scratch, counter):
-    draw_chunks(job, terms, losses, scratch[0], counter)
+def losses_serial(job, terms, few, losses, scratch, counter):
+    draw_chunks(job, terms, few, losses, scratch[0], counter)

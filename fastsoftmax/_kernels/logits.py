@@ -44,6 +44,11 @@ class Rows(NamedTuple):
     denominator: float  # of a loss
 
 
+def few_or_none(n: int, lanes: int) -> bool | None:
+    """Whether rows of n logits are few classes; None for no."""
+    return True if n <= FEW_VECTORS * lanes else None
+
+
 def scratch_size(n: int, lanes: int, streamed: bool) -> int:
     """Elements of a worker's scratch, at most; the functions that use it know the layouts."""
     if n <= FEW_VECTORS * lanes:
@@ -73,12 +78,16 @@ def flush(stage, n, out, last):
 
 
 @helper
-def run_rows(job, terms, first, scratch):
-    """A chunk of rows, from row ``first`` on; the weighted loss of them where there are terms."""
+def run_rows(job, terms, few, first, scratch):
+    """A chunk of rows, from row ``first`` on; the weighted loss of them where there are terms.
+
+    ``few`` is what `few_or_none` says: of an argument that is None or not Numba compiles one branch
+    only, and each is half the time that compiling takes.
+    """
     stage = pointer(scratch)
     lanes, n, loss = lane_count(stage), job.n, 0.0
     stop = min(first + job.chunk, job.n_rows)
-    if n <= FEW_VECTORS * lanes:
+    if few is not None:
         loss = run_few_classes(job, terms, first, stop, stage)
     elif job.streamed and n <= STREAMED_VECTORS * lanes:
         loss = run_staged(job, terms, first, stop, stage)
