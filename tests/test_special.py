@@ -352,3 +352,21 @@ def test_large_results_have_the_same_bits_and_stay_within_their_array(n, offset,
     want = fastsoftmax.cross_entropy_value_and_grad(x[rows], y[rows], reduction="sum")[1]
     assert_array_equal(out[rows], want)
     assert loss == fastsoftmax.cross_entropy(x, y, reduction="sum")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_a_last_chunk_shorter_than_a_cache_line_ends_where_results_do(offset, dtype):
+    shape = (1 << 20) + 1, 2  # chunks are of a power of two rows: one is left
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    y = np.arange(len(x)) % 2
+    for function in (fastsoftmax.softmax, fastsoftmax.log_softmax):
+        out, buffer, outside = guarded(shape, dtype, offset)
+        function(x, axis=1, out=out)
+        assert (buffer[outside] == 7).all()
+        assert_array_equal(out[-20:], function(x[-20:], axis=1))
+    out, buffer, outside = guarded(shape, dtype, offset)
+    fastsoftmax.cross_entropy_value_and_grad(x, y, out=out, reduction="sum")
+    assert (buffer[outside] == 7).all()
+    want = fastsoftmax.cross_entropy_value_and_grad(x[-20:], y[-20:], reduction="sum")[1]
+    assert_array_equal(out[-20:], want)
