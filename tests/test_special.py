@@ -1,6 +1,8 @@
 """softmax, log_softmax, logsumexp against scipy.special, its own tests, and the truth."""
 
+import ctypes
 import itertools
+import mmap
 
 import numba
 import numpy as np
@@ -370,3 +372,23 @@ def test_a_last_chunk_shorter_than_a_cache_line_ends_where_results_do(offset, dt
     assert (buffer[outside] == 7).all()
     want = fastsoftmax.cross_entropy_value_and_grad(x[-20:], y[-20:], reduction="sum")[1]
     assert_array_equal(out[-20:], want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 100, 201, 1001])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_nothing_around_the_rows_is_read(name, n, dtype):
+    # Pages that may not be touched lie before and behind: a read there ends this process.
+    rows, function = 5, getattr(fastsoftmax, name)
+    size = rows * n * np.dtype(dtype).itemsize
+    inner = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = np.frombuffer(mmap.mmap(-1, inner + 2 * mmap.PAGESIZE), np.uint8)
+    allow = ctypes.CDLL(None).mprotect
+    for start in (0, mmap.PAGESIZE + inner):
+        address = ctypes.c_void_p(pages.ctypes.data + start)
+        assert allow(address, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    want = np.random.default_rng(0).standard_normal((rows, n)).astype(dtype)
+    for start in (mmap.PAGESIZE, mmap.PAGESIZE + inner - size):
+        x = pages[start : start + size].view(dtype).reshape(rows, n)
+        x[:] = want
+        assert_array_equal(function(x, axis=1), function(want, axis=1))
