@@ -316,7 +316,7 @@ def rows_in_flight(job, terms, first, rows, out, scratch, staged, loss):
     lanes, n, like = lane_count(scratch), job.n, load(scratch)
     width = ((n + lanes - 1) // lanes + 1) * lanes
     joint, knowledge = advance(scratch, 2 * width), advance(scratch, 2 * width + 2 * lanes)
-    spare = advance(knowledge, 2 * lanes)
+    spare = advance(knowledge, max(2 * lanes, 2 * N_KNOWN))
     keeps = job.mode != LOG_SOFTMAX and job.mode != LOGSUMEXP  # exp, in ``q``
     writing = job.mode != LOSS and job.mode != LOGSUMEXP
     streamed = job.streamed and not staged
