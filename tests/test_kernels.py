@@ -168,6 +168,8 @@ for dtype in (np.float32, np.float64):
             loss, _ = fs.cross_entropy_value_and_grad(Z, np.arange(70) % n)
             truth = -log_p[np.arange(70), np.arange(70) % n].mean()
             np.testing.assert_allclose(loss, truth, **tolerances)
+            _, grad = fs.cross_entropy_value_and_grad(Z, np.exp(log_p[::-1]))
+            np.testing.assert_allclose(70 * grad, np.exp(log_p) - np.exp(log_p[::-1]), **tolerances)
 print("swept")
 """
 

@@ -289,3 +289,13 @@ def test_infinite_logits_flow_as_in_the_reference(n_classes):
     _, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, reduction="sum")
     _, want = reference.cross_entropy_value_and_grad(Z, y, reduction="sum")
     np.testing.assert_allclose(grad, want, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("n_classes", [10, 300])
+def test_weights_whose_sum_is_beyond_float32(n_classes):
+    Z, _, y, _, _ = make_problem(64, n_classes, n_classes, np.float32)
+    loss, want = fastsoftmax.cross_entropy_value_and_grad(Z, y)
+    weight = np.full(64, 3e38, np.float32)
+    weighted, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, sample_weight=weight)
+    assert weighted == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(grad, want, rtol=2e-6, atol=1e-9)

@@ -1,6 +1,8 @@
 """softmax, log_softmax, logsumexp against scipy.special, its own tests, and the truth."""
 
+import ctypes
 import itertools
+import mmap
 
 import numba
 import numpy as np
@@ -352,3 +354,41 @@ def test_large_results_have_the_same_bits_and_stay_within_their_array(n, offset,
     want = fastsoftmax.cross_entropy_value_and_grad(x[rows], y[rows], reduction="sum")[1]
     assert_array_equal(out[rows], want)
     assert loss == fastsoftmax.cross_entropy(x, y, reduction="sum")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_a_last_chunk_shorter_than_a_cache_line_ends_where_results_do(offset, dtype):
+    shape = (1 << 20) + 1, 2  # chunks are of a power of two rows: one is left
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    y = np.arange(len(x)) % 2
+    for function in (fastsoftmax.softmax, fastsoftmax.log_softmax):
+        out, buffer, outside = guarded(shape, dtype, offset)
+        function(x, axis=1, out=out)
+        assert (buffer[outside] == 7).all()
+        assert_array_equal(out[-20:], function(x[-20:], axis=1))
+    out, buffer, outside = guarded(shape, dtype, offset)
+    fastsoftmax.cross_entropy_value_and_grad(x, y, out=out, reduction="sum")
+    assert (buffer[outside] == 7).all()
+    want = fastsoftmax.cross_entropy_value_and_grad(x[-20:], y[-20:], reduction="sum")[1]
+    assert_array_equal(out[-20:], want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [3, 100, 201, 1001])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_nothing_around_the_rows_is_read(name, n, dtype):
+    # Pages that may not be touched lie before and behind: a read there ends this process.
+    rows, function = 5, getattr(fastsoftmax, name)
+    size = rows * n * np.dtype(dtype).itemsize
+    inner = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = np.frombuffer(mmap.mmap(-1, inner + 2 * mmap.PAGESIZE), np.uint8)
+    allow = ctypes.CDLL(None).mprotect
+    for start in (0, mmap.PAGESIZE + inner):
+        address = ctypes.c_void_p(pages.ctypes.data + start)
+        assert allow(address, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    want = np.random.default_rng(0).standard_normal((rows, n)).astype(dtype)
+    for start in (mmap.PAGESIZE, mmap.PAGESIZE + inner - size):
+        x = pages[start : start + size].view(dtype).reshape(rows, n)
+        x[:] = want
+        assert_array_equal(function(x, axis=1), function(want, axis=1))

@@ -112,13 +112,13 @@ def take_exp(x, foreign, before, n, kept, room):
     x, e, gaps = advance(x, -before), advance(room.e, -before), advance(room.gaps, -before)
     tops, start, end = 0, 0, before + n
     if foreign > 0:
-        ours = load_first(advance(x, foreign), lanes - foreign, lowest)
+        ours = load_first(advance(x, foreign), min(lanes - foreign, n), lowest)
         gap = rotate(ours, lanes - foreign) - spread(room.maxima, 0, table)
         tops, start = exp_of(gap, e, gaps, kept), lanes
     elif before > 0:  # counted there already
         gap = load_first(x, before, lowest) - spread(room.maxima, 0, table)
         tops = -count_lanes(gap == splat(0.0, gap))
-    whole = end // lanes * lanes
+    whole = max(end // lanes * lanes, start)
     for i in range(start, whole, lanes):
         prefetch_near(advance(x, i + AHEAD))
         gap = load(advance(x, i)) - spread(room.maxima, i, table)
@@ -205,9 +205,9 @@ def write_results(job, foreign, before, n, last, room, out):
     start, end = 0, before + n
     if foreign > 0:
         value = rotate(result(mode, 0, e, other, room), foreign)
-        store_first(advance(out, foreign), lanes - foreign, value)
+        store_first(advance(out, foreign), min(lanes - foreign, n), value)
         start = lanes
-    whole = end // lanes * lanes
+    whole = max(end // lanes * lanes, start)
     for i in range(start, whole, lanes):
         value = result(mode, i, e, other, room)
         if streamed:

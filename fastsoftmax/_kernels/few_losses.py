@@ -10,16 +10,20 @@ from fastsoftmax._kernels.few_rows import take_sums
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.loss import gather_weights, row_factors
 from fastsoftmax._kernels.simd import (
+    LANES_64,
     advance,
     as_int64_pointer,
     as_pointer,
     fma,
     lane_count,
     load,
+    load_double,
     load_first,
     select,
     splat,
+    splat_double,
     store,
+    store_narrow,
 )
 
 
@@ -86,9 +90,9 @@ def take_losses(job, terms, first, rows, x, room):
         for r in range(0, width, lanes):
             store(advance(amount, r), splat(1.0, like))
     loss = row_factors(terms, first, rows, width, room.maxima, stride, share)
-    for r in range(0, width, lanes):
+    for r in range(0, width, LANES_64):  # in float64: the share alone may be no normal float32
         p = advance(room.scales, r)
-        store(p, load(p) * splat(-share, like))
+        store_narrow(p, load_double(p) * splat_double(-share))
     return loss
 
 
