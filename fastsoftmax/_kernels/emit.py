@@ -85,7 +85,7 @@ def prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int = 2) -> Non
     i8p, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
     fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
     fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-    options = [ir.Constant(i32, value) for value in (0, locality, 1)]  # read, L2, data
+    options = [ir.Constant(i32, value) for value in (0, locality, 1)]  # read; data
     builder.call(fn, [builder.inttoptr(address, i8p), *options])
 
 
@@ -105,7 +105,7 @@ def permute(builder: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
         return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [v, index])
     index = builder.and_(index, constant(index.type, lanes - 1))
     result = ir.Constant(v.type, ir.Undefined)
-    for i in range(lanes):  # LLVM takes this through memory
+    for i in range(lanes):  # LLVM takes this through memory: SSE2, float64 on AVX2, ARM
         place = ir.Constant(ir.IntType(32), i)
         value = builder.extract_element(v, builder.extract_element(index, place))
         result = builder.insert_element(result, value, place)

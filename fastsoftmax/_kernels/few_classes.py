@@ -43,7 +43,7 @@ from fastsoftmax._kernels.simd import (
     store_first,
     stream,
 )
-from fastsoftmax._kernels.tiles import add_rows, load_columns, ones_where_zero, sums_of_rows
+from fastsoftmax._kernels.tiles import add_rows, load_row_starts, ones_where_zero, sums_of_rows
 
 # Vectors of logits of a block: all that its steps leave to each other stays in L1, and every step
 # is long enough to hide the latencies at its end.
@@ -59,13 +59,15 @@ N_ELEMENTWISE = 5
 
 
 class Room(NamedTuple):
-    """A block's part of the scratch."""
+    """A block's part of the scratch, which its steps `take_…` fill."""
 
-    stride: int  # elements from one of the statistics of the rows to the next
+    stride: int  # elements from one of the statistics of the rows to the next: the six that follow
     maxima: Any
     sums: Any
-    scales: Any  # first the weights; then of the targets in the gradient
-    factors: Any  # of exp, or logarithms
+    gap: Any  # between the maximum and the targets' logits
+    scales: Any  # of the targets in the gradient, first the weights
+    amount: Any  # Σ of the targets
+    factors: Any  # of exp; or logarithms
     e: Any
     gaps: Any
     t: Any  # targets
@@ -102,18 +104,18 @@ def exp_of(gap, e, gaps, kept):
 
 
 @helper
-def take_exp(x, foreign, before, n, kept, room):
+def take_exp(x, before, first_block, n, kept, room):
     """Exponentiate the gaps of n elements to their rows' maxima; see `exp_of`.
 
-    Vectors begin ``before`` x, with elements of another block, of which the first ``foreign`` are
-    not ours to read.
+    Vectors begin ``before`` elements ahead of x, with those of another block; of the first block
+    they are not ours to read.
     """
     lanes, lowest, table = lane_count(room.e), splat(-math.inf, load(room.e)), room.table
     x, e, gaps = advance(x, -before), advance(room.e, -before), advance(room.gaps, -before)
     tops, start, end = 0, 0, before + n
-    if foreign > 0:
-        ours = load_first(advance(x, foreign), min(lanes - foreign, n), lowest)
-        gap = rotate(ours, lanes - foreign) - spread(room.maxima, 0, table)
+    if before > 0 and first_block:
+        ours = load_first(advance(x, before), min(lanes - before, n), lowest)
+        gap = rotate(ours, lanes - before) - spread(room.maxima, 0, table)
         tops, start = exp_of(gap, e, gaps, kept), lanes
     elif before > 0:  # counted there already
         gap = load_first(x, before, lowest) - spread(room.maxima, 0, table)
@@ -142,9 +144,9 @@ def take_reciprocals(rows, room):
 def count_zeros(gaps, n, like):
     """How many zeros each row has, of a vector of rows."""
     lanes, one = lane_count(gaps), splat(1.0, like)
-    counts = ones_where_zero(load_columns(gaps, n, n, one))
+    counts = ones_where_zero(load_row_starts(gaps, n, n, one))
     for k in range(lanes, n, lanes):
-        part = load_columns(advance(gaps, k), n, n - k, one)
+        part = load_row_starts(advance(gaps, k), n, n - k, one)
         counts = add_rows(ones_where_zero(part), counts)
     return sums_of_rows(counts)
 
@@ -166,7 +168,7 @@ def take_logs(x, n, rows, tops, room):
     odd = False  # a NaN, or an infinite maximum, whose gap is none
     for r in range(0, rows, lanes):
         rest = load(advance(room.sums, r))
-        odd = odd or count_lanes(rest == rest) < lanes
+        odd = odd or count_lanes(rest == rest) < lanes  # behind the last row, too: no harm
     for r in range(0, rows, lanes):
         rest, count, logs = load(advance(room.sums, r)), one, advance(room.factors, r)
         if odd or tops != rows:  # else each row has one maximum
@@ -197,15 +199,15 @@ def result(mode, i, e, other, room):
 
 
 @helper
-def write_results(job, foreign, before, n, last, room, out):
-    """Results of n elements; if there is another block, it writes the last line."""
+def write_results(job, before, first_block, last_block, n, room, out):
+    """Results of n elements; the rest of a line that no block ends with is left to the next."""
     lanes, mode, streamed = lane_count(out), job.mode, job.streamed
     e, out = advance(room.e, -before), advance(out, -before)
     other = advance(room.t if mode == GRADIENT else room.gaps, -before)
     start, end = 0, before + n
-    if foreign > 0:
-        value = rotate(result(mode, 0, e, other, room), foreign)
-        store_first(advance(out, foreign), min(lanes - foreign, n), value)
+    if before > 0 and first_block:
+        value = rotate(result(mode, 0, e, other, room), before)
+        store_first(advance(out, before), min(lanes - before, n), value)
         start = lanes
     whole = max(end // lanes * lanes, start)
     for i in range(start, whole, lanes):
@@ -214,7 +216,7 @@ def write_results(job, foreign, before, n, last, room, out):
             stream(advance(out, i), value)
         else:
             store(advance(out, i), value)
-    if last and whole < end:
+    if last_block and whole < end:
         store_first(advance(out, whole), end - whole, result(mode, whole, e, other, room))
 
 
@@ -238,7 +240,8 @@ def lay_out(n, step, scratch):
     e = advance(statistics, N_STATISTICS * stride)
     places = advance(e, N_ELEMENTWISE * size - lanes)
     return Room(
-        stride, statistics, advance(statistics, stride), advance(statistics, 3 * stride),
+        stride, statistics, advance(statistics, stride), advance(statistics, 2 * stride),
+        advance(statistics, 3 * stride), advance(statistics, 4 * stride),
         advance(statistics, 5 * stride), e, advance(e, size), advance(e, 2 * size),
         advance(e, 3 * size), advance(e, 4 * size),
         (places, as_int64_pointer(advance(places, size))),
@@ -258,17 +261,17 @@ def run_few_classes(job, terms, first, stop, scratch):
     out, before = as_pointer(job.out, like), 0
     if job.streamed:
         before = (lanes - misalignment(advance(out, first * n))) % lanes
-    foreign, most = before, min(step, stop - first)
+    most = min(step, stop - first)
     fill_table(n, before, most * n // lanes + 2, room.table)
     kept = TOPLESS if mode == LOG_SOFTMAX or mode == LOGSUMEXP else NOTHING
     if terms is not None:
         prepare_targets(terms, n, most, room)
         kept = GAPS if terms.soft else NOTHING
     for start in range(first, stop, step):
-        rows, last = min(step, stop - start), start + step >= stop
+        rows, first_block = min(step, stop - start), start == first
         x = advance(as_pointer(job.x, like), start * n)
         take_maxima(x, n, rows, room.maxima)
-        tops = take_exp(x, foreign, before, rows * n, kept, room)
+        tops = take_exp(x, before, first_block, rows * n, kept, room)
         take_sums(room.e, n, rows, room.sums)
         if terms is not None:
             loss += take_losses(job, terms, start, rows, x, room)
@@ -280,12 +283,11 @@ def run_few_classes(job, terms, first, stop, scratch):
             write_logsumexp(rows, room, advance(out, start))
         if mode != LOSS and mode != LOGSUMEXP:
             target = advance(out, start * n)
-            write_results(job, foreign, before, rows * n, last, room, target)
+            write_results(job, before, first_block, start + rows == stop, rows * n, room, target)
             keep_last(room.maxima, rows)
             keep_last(room.factors, rows)
             keep_last(room.scales, rows)
             keep_last(room.t, rows * n)
         if terms is not None:
             clear_targets(terms, start, rows, n, room)
-        foreign = 0
     return loss

@@ -73,23 +73,22 @@ def take_soft_targets(terms, first, rows, n, room):
 @helper
 def take_losses(job, terms, first, rows, x, room):
     """Weighted loss of the rows of a block; leaves factors, scales and targets behind."""
-    lanes, n, like, stride = lane_count(room.t), job.n, load(room.t), room.stride
+    lanes, n, like = lane_count(room.t), job.n, load(room.t)
     width, share = (rows + lanes - 1) // lanes * lanes, 1.0 / job.denominator
-    gap, amount = advance(room.maxima, 2 * stride), advance(room.maxima, 4 * stride)
     gather_weights(terms, first, rows, width, room.scales, like)
     if terms.soft:
         take_soft_targets(terms, first, rows, n, room)
-        take_sums(room.t, n, rows, amount)
-        take_sums(room.gaps, n, rows, gap)
+        take_sums(room.t, n, rows, room.amount)
+        take_sums(room.gaps, n, rows, room.gap)
     else:
         labels = as_int64_pointer(terms.labels)
         for r in range(rows):
             place = r * n + labels[first + r]
-            gap[r] = room.maxima[r] - x[place]
+            room.gap[r] = room.maxima[r] - x[place]
             room.t[place] = 1.0
         for r in range(0, width, lanes):
-            store(advance(amount, r), splat(1.0, like))
-    loss = row_factors(terms, first, rows, width, room.maxima, stride, share)
+            store(advance(room.amount, r), splat(1.0, like))
+    loss = row_factors(terms, first, rows, width, room.maxima, room.stride, share)
     for r in range(0, width, LANES_64):  # in float64: the share alone may be no normal float32
         p = advance(room.scales, r)
         store_narrow(p, load_double(p) * splat_double(-share))

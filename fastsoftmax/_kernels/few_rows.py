@@ -16,7 +16,7 @@ from fastsoftmax._kernels.tiles import (
     add_rows,
     larger_rows,
     largest_of_rows,
-    load_columns,
+    load_row_starts,
     sums_of_rows,
 )
 
@@ -39,9 +39,9 @@ def take_maxima(x, n, rows, maxima):
     whole = rows // lanes * lanes
     for r in range(0, whole, lanes):
         row = advance(x, r * n)
-        tops = load_columns(row, n, n, lowest)
+        tops = load_row_starts(row, n, n, lowest)
         for k in range(lanes, n, lanes):
-            tops = larger_rows(load_columns(advance(row, k), n, n - k, lowest), tops)
+            tops = larger_rows(load_row_starts(advance(row, k), n, n - k, lowest), tops)
         store(advance(maxima, r), largest_of_rows(tops))
     for r in range(whole, rows):  # there may be nothing behind them
         maxima[r] = row_maximum(advance(x, r * n), n)
@@ -53,9 +53,9 @@ def take_sums(e, n, rows, sums):
     lanes, zero = lane_count(sums), splat(0.0, load(sums))
     for r in range(0, rows, lanes):
         row = advance(e, r * n)
-        totals = load_columns(row, n, n, zero)
+        totals = load_row_starts(row, n, n, zero)
         for k in range(lanes, n, lanes):
-            totals = add_rows(load_columns(advance(row, k), n, n - k, zero), totals)
+            totals = add_rows(load_row_starts(advance(row, k), n, n - k, zero), totals)
         store(advance(sums, r), sums_of_rows(totals))
 
 

@@ -18,7 +18,7 @@ _ROWS = 1024
 
 
 @intrinsic
-def _load_columns(typingctx, addresses, row, like):
+def _load_row_starts(typingctx, addresses, row, like):
     """L vectors of L lanes from ``row`` on of the columns at L addresses, as a UniTuple."""
     lanes = lanes_of(like.dtype)
     sig = types.UniTuple(Vector(like.dtype, lanes), lanes)(addresses, types.intp, like)
@@ -66,7 +66,7 @@ def _interleave_group(addresses, start, places, first, stop, column, out):
     lanes, n_columns = lane_count(pointer(out)), out.shape[1]
     for i in range(first, stop, lanes):
         row = min(i, stop - lanes)
-        square = _load_columns(advance(pointer(addresses), column), start + row, pointer(out))
+        square = _load_row_starts(advance(pointer(addresses), column), start + row, pointer(out))
         _store_rows_at(
             advance(pointer(out), column), n_columns, advance(pointer(places), row),
             min(lanes, n_columns), transpose(square),

@@ -13,7 +13,7 @@ from fastsoftmax._kernels import emit
 
 @intrinsic
 def permute(typingctx, v, index):
-    """v[j] in every lane, j in the lowest bits of ``index``'s."""
+    """Lane j of v in lane i, j the lowest bits of lane i of ``index``."""
     sig = v(v, index)
     return sig, lambda context, builder, signature, args: emit.permute(builder, *args)
 
@@ -31,7 +31,7 @@ def lane_numbers(typingctx, like):
 
 @intrinsic
 def integer_bits(typingctx, v):
-    """The integer parts of small lanes ≥ 0, as the bits of integers."""
+    """The integer parts of small lanes ≥ 0 as the bits of integers, for `permute`."""
 
     def codegen(context, builder, signature, args):
         bits = ir.VectorType(ir.IntType(v.dtype.bitwidth), v.lanes)

@@ -142,7 +142,7 @@ def square_rows(typingctx, rows):
 
 
 @intrinsic
-def load_columns(typingctx, p, stride, columns, fill):
+def load_row_starts(typingctx, p, stride, columns, fill):
     """L vectors: the first ``columns`` values of L rows, and ``fill``'s lanes behind them."""
     lanes = fill.lanes
     sig = types.UniTuple(fill, lanes)(p, types.intp, types.intp, fill)
