@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit, prange
 
 from fastsoftmax._kernels.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.simd import advance, lane_count, load, pointer, sum_lanes
+from fastsoftmax._kernels.lanes import sum_lanes
+from fastsoftmax._kernels.simd import advance, lane_count, load, pointer
 from fastsoftmax._kernels.tiles import contract
 
 _DEPTH = 256
