@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastsoftmax._engine import address, aligned, parallel_region, threads
 from fastsoftmax._kernels import driver
 from fastsoftmax._kernels.emit import VECTOR_BYTES
-from fastsoftmax._kernels.logits import STAGED_ROWS, Rows, few_or_none, scratch_size
+from fastsoftmax._kernels.logits import FEW_BYTES, STAGED_ROWS, Rows, scratch_size
 from fastsoftmax._kernels.loss import Terms
 from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
 
@@ -56,16 +56,13 @@ def _streams(x: Array, out: Array) -> bool:
 def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:
     """Rows so few that every line of Python counts: x and ``out`` flat and contiguous."""
     workers = 1 if x.size < _DIRECT_SERIAL else min(threads(), x.size // n)
+    few = True if n * x.itemsize <= FEW_BYTES else None
     if workers < 2:
-        driver.direct_serial(x, out, n, mode, _few(x, n), 1)
+        driver.direct_serial(x, out, n, mode, few, 1)
         return
     with parallel_region(workers) as workers:
         run = driver.direct_parallel if workers > 1 else driver.direct_serial
-        run(x, out, n, mode, _few(x, n), workers)
-
-
-def _few(x: Array, n: int) -> bool | None:
-    return few_or_none(n, VECTOR_BYTES // x.itemsize)
+        run(x, out, n, mode, few, workers)
 
 
 def _workers(elements: int, tasks: int) -> int:
@@ -74,9 +71,10 @@ def _workers(elements: int, tasks: int) -> int:
 
 def _rows(x: Array, out: Array, mode: int) -> None:
     job = _job(x, out, mode, mode != LOGSUMEXP and _streams(x, out), 1.0)
+    few = True if job.n * x.itemsize <= FEW_BYTES else None
     with parallel_region(_workers(x.size, -(-job.n_rows // job.chunk))) as workers:
         run = driver.rows_parallel if workers > 1 else driver.rows_serial
-        run(job, _few(x, job.n), _scratch(workers, job, x), np.zeros(1, np.int64))
+        run(job, few, _scratch(workers, job, x), np.zeros(1, np.int64))
 
 
 def _job(x: Array, out: Array | None, mode: int, streamed: bool, denominator: float) -> Rows:
@@ -111,7 +109,8 @@ def logits_loss(x: Array, terms: Terms, denominator: float, out: Array | None) -
     mode = LOSS if out is None else GRADIENT
     job = _job(x, out, mode, out is not None and _streams(x, out), denominator)
     losses = np.empty(-(-job.n_rows // job.chunk))
+    few = True if job.n * x.itemsize <= FEW_BYTES else None
     with parallel_region(_workers(x.size, len(losses))) as workers:
         run = driver.losses_parallel if workers > 1 else driver.losses_serial
-        run(job, terms, _few(x, job.n), losses, _scratch(workers, job, x), np.zeros(1, np.int64))
+        run(job, terms, few, losses, _scratch(workers, job, x), np.zeros(1, np.int64))
     return float(losses.sum())

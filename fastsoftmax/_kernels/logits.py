@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fastsoftmax._kernels.emit import VECTOR_BYTES
 from fastsoftmax._kernels.few_classes import few_classes_scratch, run_few_classes
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.many_classes import rows_in_flight, write_head, write_rest
@@ -25,6 +26,7 @@ from fastsoftmax._kernels.simd import (
 
 # Rows of up to this many vectors are few classes: beyond it three rows in flight are as fast.
 FEW_VECTORS = 12
+FEW_BYTES = FEW_VECTORS * VECTOR_BYTES
 # Shorter rows than this share too many cache lines with their neighbours to be streamed one by
 # one: a line written in two parts is read first. They are gathered, STAGED_ROWS at a time.
 STREAMED_VECTORS = 32
@@ -42,11 +44,6 @@ class Rows(NamedTuple):
     chunk: int  # rows drawn at once
     streamed: bool
     denominator: float  # of a loss
-
-
-def few_or_none(n: int, lanes: int) -> bool | None:
-    """Whether rows of n logits are few classes; None for no."""
-    return True if n <= FEW_VECTORS * lanes else None
 
 
 def scratch_size(n: int, lanes: int, streamed: bool) -> int:
@@ -81,8 +78,8 @@ def flush(stage, n, out, last):
 def run_rows(job, terms, few, first, scratch):
     """A chunk of rows, from row ``first`` on; the weighted loss of them where there are terms.
 
-    ``few`` is what `few_or_none` says: of an argument that is None or not Numba compiles one branch
-    only, and each is half the time that compiling takes.
+    ``few`` is True where a row has FEW_BYTES or less, else None: of an argument that is None or not
+    Numba compiles one branch only, and each is half the time that compiling takes.
     """
     stage = pointer(scratch)
     lanes, n, loss = lane_count(stage), job.n, 0.0
