@@ -286,8 +286,8 @@ def run_few_classes(job, terms, first, stop, scratch):
             write_results(job, before, first_block, start + rows == stop, rows * n, room, target)
             keep_last(room.maxima, rows)
             keep_last(room.factors, rows)
+        if terms is not None:
             keep_last(room.scales, rows)
             keep_last(room.t, rows * n)
-        if terms is not None:
             clear_targets(terms, start, rows, n, room)
     return loss

@@ -10,8 +10,8 @@ import math
 
 from fastsoftmax._kernels.jit import helper, inlined
 from fastsoftmax._kernels.lanes import integer_bits, lane_numbers, max_lanes, permute
-from fastsoftmax._kernels.rows import maximum
-from fastsoftmax._kernels.simd import advance, lane_count, load, load_first, splat, store
+from fastsoftmax._kernels.rows import maximum_rest
+from fastsoftmax._kernels.simd import advance, lane_count, load, splat, store
 from fastsoftmax._kernels.tiles import (
     add_rows,
     larger_rows,
@@ -21,15 +21,6 @@ from fastsoftmax._kernels.tiles import (
 )
 
 # --------------------------------------------------------------------------------- maxima and sums
-
-
-@helper
-def row_maximum(x, n):
-    lanes, lowest = lane_count(x), splat(-math.inf, load(x))
-    top = lowest
-    for k in range(0, n, lanes):
-        top = maximum(load_first(advance(x, k), n - k, lowest), top)
-    return max_lanes(top)
 
 
 @helper
@@ -44,7 +35,7 @@ def take_maxima(x, n, rows, maxima):
             tops = larger_rows(load_row_starts(advance(row, k), n, n - k, lowest), tops)
         store(advance(maxima, r), largest_of_rows(tops))
     for r in range(whole, rows):  # there may be nothing behind them
-        maxima[r] = row_maximum(advance(x, r * n), n)
+        maxima[r] = max_lanes(maximum_rest(0, advance(x, r * n), n))
 
 
 @helper

@@ -19,8 +19,10 @@ from fastsoftmax._kernels.rows import (
     CHAIN,
     add_exp,
     finite_shift,
+    load_padded,
     log_of_sum,
     maximum,
+    maximum_rest,
     scale_less_target_over,
     scale_over,
     target_over,
@@ -33,7 +35,6 @@ from fastsoftmax._kernels.simd import (
     fma,
     lane_count,
     load,
-    load_first,
     misalignment,
     prefetch_near,
     splat,
@@ -104,14 +105,6 @@ def sum_together(start, stop, coming, top, x, m, total, count, done, scale, out,
 
 
 @inlined
-def load_padded(x, i, n):
-    """The vector at x[i], with -inf behind the n-th value."""
-    if i + lane_count(x) <= n:
-        return load(advance(x, i))
-    return load_first(advance(x, i), n - i, splat(-math.inf, load(x)))
-
-
-@inlined
 def exp_rest(start, stop, x, n, m, q, total):
     """Vectors ``start`` to ``stop`` of one row: exp into ``q``; ``total`` and their sum."""
     lanes = lane_count(q)
@@ -129,16 +122,6 @@ def sum_rest(start, stop, x, n, m, total, count):
     for i in range(start * lanes, stop * lanes, lanes):
         total, count = add_exp(load_padded(x, i, n), m, origin, total, count)
     return total, count
-
-
-@inlined
-def maximum_rest(start, x, n):
-    """The largest of a row's values from vector ``start`` on (NaN passed over)."""
-    lanes = lane_count(x)
-    top = splat(-math.inf, load(x))
-    for i in range(start * lanes, n, lanes):
-        top = maximum(load_padded(x, i, n), top)
-    return top
 
 
 @inlined

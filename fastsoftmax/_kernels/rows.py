@@ -13,8 +13,17 @@ from __future__ import annotations
 import math
 
 from fastsoftmax._kernels.elementary import exp, log
-from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.simd import advance, fma, load, select, splat, store
+from fastsoftmax._kernels.jit import helper, inlined
+from fastsoftmax._kernels.simd import (
+    advance,
+    fma,
+    lane_count,
+    load,
+    load_first,
+    select,
+    splat,
+    store,
+)
 
 # Terms added one after another; a single chain over 1000 classes cost a float32 sum 10 ULP.
 CHAIN = 64
@@ -24,6 +33,24 @@ CHAIN = 64
 def maximum(a, b):
     """The larger; ``b`` where either is NaN."""
     return select(a > b, a, b)
+
+
+@inlined
+def load_padded(x, i, n):
+    """The vector at x[i], with -inf behind the n-th value."""
+    if i + lane_count(x) <= n:
+        return load(advance(x, i))
+    return load_first(advance(x, i), n - i, splat(-math.inf, load(x)))
+
+
+@inlined
+def maximum_rest(start, x, n):
+    """The largest of a row's values from vector ``start`` on (NaN passed over)."""
+    lanes = lane_count(x)
+    top = splat(-math.inf, load(x))
+    for i in range(start * lanes, n, lanes):
+        top = maximum(load_padded(x, i, n), top)
+    return top
 
 
 @helper
