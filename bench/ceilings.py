@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit, prange
 
-from fastsoftmax._kernels.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.lanes import sum_lanes
-from fastsoftmax._kernels.simd import advance, lane_count, load, pointer
-from fastsoftmax._kernels.tiles import contract
+from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
+from fastsoftmax._kernels.vector.lanes import sum_lanes
+from fastsoftmax._kernels.vector.simd import advance, lane_count, load, pointer
+from fastsoftmax._kernels.vector.tiles import contract
 
 _DEPTH = 256
 
@@ -70,7 +70,7 @@ def read_bandwidth(threads: int) -> float:
 
 def multiply_add_peak(threads: int, dtype: str) -> float:
     """Floating-point operations a second of the micro-kernel with all its data in L1."""
-    from fastsoftmax._kernels.emit import VECTOR_BYTES
+    from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 
     row = WIDTH * VECTOR_BYTES // np.dtype(dtype).itemsize
     a = np.ones((threads, HEIGHT * _DEPTH), dtype)

@@ -25,10 +25,11 @@ def data(n_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def optimum(n_rows: int) -> float:
-    from fastsoftmax import SoftmaxObjective, training
+    from fastsoftmax import SoftmaxObjective
+    from fastsoftmax._optimize import minimize
 
     X, y = data(n_rows)
-    last = training.minimize(SoftmaxObjective(X.astype(float), y, l2=L2), tol=1e-7)
+    last = minimize.minimize(SoftmaxObjective(X.astype(float), y, l2=L2), tol=1e-7)
     return loss_of(X, y, L2, *last.parameters)
 
 

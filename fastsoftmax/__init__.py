@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastsoftmax import linear_model, reference
+    from fastsoftmax._warmup import warmup
     from fastsoftmax.functional import (
         LinearGrad,
+        cross_entropy,
+        cross_entropy_value_and_grad,
         linear_cross_entropy,
         linear_cross_entropy_value_and_grad,
-        warmup,
     )
-    from fastsoftmax.logits import cross_entropy, cross_entropy_value_and_grad
     from fastsoftmax.objective import SoftmaxObjective
     from fastsoftmax.special import log_softmax, logsumexp, softmax
 
@@ -45,11 +46,10 @@ __all__ = [
 _MODULES = ("linear_model", "reference")
 _HOMES = {
     "SoftmaxObjective": "objective",
-    "cross_entropy": "logits",
-    "cross_entropy_value_and_grad": "logits",
     "log_softmax": "special",
     "logsumexp": "special",
     "softmax": "special",
+    "warmup": "_warmup",
 }
 
 

@@ -1,4 +1,4 @@
-"""The public functions: docstring, validation, hand over."""
+"""Losses and gradients, from features and from logits: docstring, validation, hand over."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax import _validate
-from fastsoftmax._backend import GRADIENT, LOSS, accumulator, gram, multiply_add
-from fastsoftmax._csr import CSR
-from fastsoftmax._options import Reduction, Targets, make_targets
-from fastsoftmax.reference import LinearGrad
+from fastsoftmax._evaluation import validate
+from fastsoftmax._evaluation.backend import accumulator, jit_disabled
+from fastsoftmax._evaluation.csr import CSR
+from fastsoftmax._evaluation.targets import Reduction, Targets, make_targets
+from fastsoftmax._kernels.modes import GRADIENT, LOSS
+from fastsoftmax.reference import LinearGrad, row_losses_and_gradients
+
+Array = npt.NDArray[Any]
 
 __all__ = [
     "LinearGrad",
+    "cross_entropy",
+    "cross_entropy_value_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
-    "warmup",
 ]
 
 
@@ -40,13 +44,50 @@ def linear_cross_entropy(
     .. math:: J = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i}) + λ‖W‖²,
               \quad z_i = W x_i + b
 
-    Parameters and errors are those of `linear_cross_entropy_value_and_grad`; ``reduction`` may be
-    "none" as well, without ``l2``.
+    Parameters
+    ----------
+    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
+        Features; any memory layout, never modified, never copied whole. Its dtype decides the
+        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
+        in float32; wider integers in float64.
+    W : array_like of shape (n_classes, n_features)
+        Weights, cast to the compute dtype.
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
+    bias : array_like of shape (n_classes,), optional
+        Intercepts b; not penalised.
+    l2 : float, default 0.0
+        λ ≥ 0. The penalty is λ‖W‖², not λ/2‖W‖², and is added once, never divided.
+    sample_weight : array_like of shape (n_samples,), optional
+        Finite s ≥ 0.
+    class_weight : array_like of shape (n_classes,), optional
+        Finite weights ≥ 0 of the target's classes.
+    label_smoothing : float, default 0.0
+        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
+    ignore_index : int, optional
+        Rows with this label count for nothing. Not with probability targets.
+    lse_square_scale : float, default 0.0
+        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
+        by Σ s_i; "sum" does not divide; "none" gives every row's weighted loss, without ``l2``.
 
     Returns
     -------
     float, or ndarray of float64, shape (n_samples,)
         The loss, accumulated in float64; with ``reduction="none"`` that of every row.
+
+    Raises
+    ------
+    TypeError
+        Where a dtype cannot be computed with (objects, complex numbers, float labels).
+    ValueError
+        Where a shape, a label, a weight or an option is out of its range, or a mean is over
+        nothing. The message names the argument.
+
+    References
+    ----------
+    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
 
     Examples
     --------
@@ -56,7 +97,7 @@ def linear_cross_entropy(
     >>> round(linear_cross_entropy(X, np.zeros((2, 2)), [0, 1]), 6)  # log 2
     0.693147
     """
-    l2 = _validate.as_strength(l2)
+    l2 = validate.as_strength(l2)
     if reduction == "none" and l2:
         raise ValueError('l2: expected 0 with reduction="none": the penalty belongs to no row')
     sums, targets, losses, _ = _run_linear(
@@ -154,7 +195,7 @@ def linear_cross_entropy_value_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    l2 = _validate.as_strength(l2)
+    l2 = validate.as_strength(l2)
     if reduction == "none":
         raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
     sums, targets, _, dX = _run_linear(
@@ -170,10 +211,10 @@ def _run_linear(
     X: Any, W: Any, y: Any, bias: Any, gradient: bool, by_row: bool, **options: Any
 ) -> tuple[Any, Targets, npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
     """Validate and evaluate; ``by_row`` asks for row losses or, with ``gradient``, for dX."""
-    X = _validate.as_features(X, empty=options["reduction"] != "mean")
-    dtype = _validate.compute_dtype(X.dtype, "X")
-    W = _validate.as_weights(W, X.shape[1], dtype)
-    bias = _validate.as_bias(bias, len(W), dtype)
+    X = validate.as_features(X, empty=options["reduction"] != "mean")
+    dtype = validate.compute_dtype(X.dtype, "X")
+    W = validate.as_weights(W, X.shape[1], dtype)
+    bias = validate.as_bias(bias, len(W), dtype)
     targets = make_targets(y, len(X), len(W), dtype, **options)
     mode = GRADIENT if gradient else LOSS
     sums = accumulator(W, bias, mode=mode, sparse=isinstance(X, CSR))
@@ -183,30 +224,194 @@ def _run_linear(
     return sums, targets, losses, dX
 
 
-def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:
-    """Compile the common kernels, or load them from Numba's disk cache, now.
+def cross_entropy(
+    logits: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Any:
+    r"""Cross-entropy of logits and targets.
+
+    .. math:: \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i})
+
+    No (N, K) array is made.
 
     Parameters
     ----------
-    dtypes : tuple of dtypes
-        Which precisions to prepare.
+    logits : array_like of shape (n_samples, n_classes)
+        z, at least two classes. float32 and float64 are computed in their own precision, smaller
+        types in float32, wider integers in float64.
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
+    sample_weight : array_like of shape (n_samples,), optional
+        Finite s ≥ 0.
+    class_weight : array_like of shape (n_classes,), optional
+        Finite weights ≥ 0 of the target's classes.
+    label_smoothing : float, default 0.0
+        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
+    ignore_index : int, optional
+        Rows with this label count for nothing. Not with probability targets.
+    lse_square_scale : float, default 0.0
+        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
+        by Σ s_i; "sum" does not divide; "none" gives every row's weighted loss.
+
+    Returns
+    -------
+    float, or ndarray of float64, shape (n_samples,)
+        The loss, accumulated in float64; with ``reduction="none"`` that of every row.
+
+    Raises
+    ------
+    TypeError
+        Where a dtype cannot be computed with (objects, complex numbers, float labels).
+    ValueError
+        Where a shape, a label, a weight or an option is out of its range, or a mean is over
+        nothing. The message names the argument.
+
+    References
+    ----------
+    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
 
     Examples
     --------
-    >>> import fastsoftmax
-    >>> fastsoftmax.warmup()
+    >>> import numpy as np
+    >>> from fastsoftmax import cross_entropy
+    >>> round(cross_entropy(np.zeros((3, 2)), [0, 1, 1]), 6)  # log 2
+    0.693147
     """
-    from fastsoftmax import _pace
+    Z, targets = _prepare_logits(
+        logits, y,
+        sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
+        ignore_index=ignore_index, lse_square_scale=lse_square_scale, reduction=reduction,
+    )  # fmt: skip
+    losses = np.zeros(len(Z)) if reduction == "none" else None
+    total = _sum_of_losses(Z, targets, losses, None)
+    return total / targets.total if losses is None else losses
 
-    for dtype in dtypes:
-        # The smallest problem takes the serial kernels, the other one the parallel ones: once it
-        # has been tried on one core.
-        for n_rows, n_features, n_classes in ((1, 1, 2), (2048, 64, 64)):
-            X = np.zeros((n_rows, n_features), dtype)
-            W = np.zeros((n_classes, n_features), dtype)
-            for _ in range(_pace.TRIALS + 1):
-                linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
-        for n in (8, 128):  # what a fit's first metric is made of, serial and parallel as well
-            square = np.zeros((n, n))
-            gram(1024, n, dtype, lambda rows, out: out.fill(0))
-            multiply_add(square, square, square)
+
+def cross_entropy_value_and_grad(
+    logits: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    sample_weight: npt.ArrayLike | None = None,
+    class_weight: npt.ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: Reduction = "mean",
+    out: Array | None = None,
+) -> tuple[float, Array]:
+    r"""Cross-entropy and its gradient with respect to the logits, in one pass.
+
+    .. math::
+        J &= \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i}) \\
+        ∇_{z_i} J &= \frac{s_i}{\sum_i s_i} (\mathrm{softmax}(z_i) - e_{y_i})
+
+    Parameters
+    ----------
+    logits : array_like of shape (n_samples, n_classes)
+        z, at least two classes. float32 and float64 are computed in their own precision, smaller
+        types in float32, wider integers in float64.
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
+    sample_weight : array_like of shape (n_samples,), optional
+        Finite s ≥ 0.
+    class_weight : array_like of shape (n_classes,), optional
+        Finite weights ≥ 0 of the target's classes.
+    label_smoothing : float, default 0.0
+        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
+    ignore_index : int, optional
+        Rows with this label count for nothing. Not with probability targets.
+    lse_square_scale : float, default 0.0
+        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
+    reduction : {"mean", "sum"}, default "mean"
+        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
+        by Σ s_i; "sum" does not divide.
+    out : ndarray of shape (n_samples, n_classes), optional
+        Where to write the gradient, C-ordered and of the compute dtype: the logits or the target
+        rows themselves, or an array that shares no memory with the input.
+
+    Returns
+    -------
+    loss : float
+        J, accumulated in float64.
+    grad : ndarray of shape (n_samples, n_classes)
+        ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        Where a dtype cannot be computed with.
+    ValueError
+        Where a shape, a label, a weight, an option or ``out`` is out of its range, or a mean is
+        over nothing. The message names the argument; nothing has been written then.
+
+    References
+    ----------
+    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import cross_entropy_value_and_grad
+    >>> loss, grad = cross_entropy_value_and_grad(np.zeros((2, 2)), [0, 1])
+    >>> grad
+    array([[-0.25,  0.25],
+           [ 0.25, -0.25]])
+    """
+    if reduction == "none":
+        raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
+    Z, targets = _prepare_logits(
+        logits, y,
+        sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
+        ignore_index=ignore_index, lse_square_scale=lse_square_scale, reduction=reduction,
+    )  # fmt: skip
+    if out is None:
+        out = np.empty(Z.shape, Z.dtype)
+    else:
+        validate.check_out(out, Z.shape, Z.dtype, np.asarray(logits), "logits")
+        if not out.flags.c_contiguous:
+            raise ValueError("out: expected a C-contiguous array")
+        for name, given in (("y", y), ("sample_weight", sample_weight)):
+            if given is not None:
+                validate.check_overlap(out, np.asarray(given), name)
+    return _sum_of_losses(Z, targets, None, out) / targets.total, out
+
+
+def _prepare_logits(logits: Any, y: Any, **options: Any) -> tuple[Array, Targets]:
+    """Logits as a contiguous array of the compute dtype, and the reduced options."""
+    shape = "(n_samples, n_classes)"
+    Z = validate.as_array(logits, "logits", 2, shape)
+    dtype = validate.compute_dtype(Z.dtype, "logits")
+    if Z.shape[1] < 2 or (len(Z) == 0 and options["reduction"] == "mean"):
+        raise ValueError(f"logits: expected shape {shape}, rows and two classes, got {Z.shape}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        Z = np.require(Z, dtype, ["C", "A"])
+    return Z, make_targets(y, len(Z), Z.shape[1], dtype, **options)
+
+
+def _sum_of_losses(
+    Z: Array, targets: Targets, losses: Array | None, gradient: Array | None
+) -> float:
+    """Σ of the row losses; fills ``losses`` (N,) and ``gradient`` (N, K) where given."""
+    if len(Z) == 0:
+        return 0.0
+    if jit_disabled():
+        s, t = targets.scales(len(Z)), targets.rows(Z.shape[1])
+        rows, R = row_losses_and_gradients(Z, s, t, targets.alpha)
+        if losses is not None:
+            losses[...] = rows
+        if gradient is not None:
+            np.divide(R, Z.dtype.type(targets.total), out=gradient)
+        return float(rows.sum())
+    from fastsoftmax._evaluation.rowwise import logits_loss
+    from fastsoftmax._evaluation.terms import make_terms
+
+    return logits_loss(Z, make_terms(targets, 0, losses), float(targets.total), gradient)

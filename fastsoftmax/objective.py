@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax import _validate
-from fastsoftmax._backend import DIAGONAL, LOSS, PRODUCT
-from fastsoftmax._data import Data, InMemory, Source, Streamed
-from fastsoftmax._options import make_targets
+from fastsoftmax._evaluation import validate
+from fastsoftmax._evaluation.dataset import InMemory
+from fastsoftmax._evaluation.problem import Problem
+from fastsoftmax._evaluation.stream import Source, Streamed
+from fastsoftmax._evaluation.targets import make_targets
 
 Array = npt.NDArray[Any]
 
@@ -57,9 +57,17 @@ class SoftmaxObjective:
     Attributes
     ----------
     x0 : ndarray of float64, shape (size,)
-        A starting point: zeros.
-    size, n_classes, n_features : int
-        Lengths.
+        A fresh starting point: zeros.
+    size : int
+        Length of the flat vector: K·D, and K more with an intercept.
+    n_classes, n_features, n_rows : int
+        K, D and N.
+    l2 : float
+        λ.
+    fit_intercept : bool
+        Whether b exists.
+    dtype : dtype
+        The precision of the arithmetic, float32 or float64.
 
     Raises
     ------
@@ -93,22 +101,28 @@ class SoftmaxObjective:
         class_weight: npt.ArrayLike | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        rows = _validate.as_features(X)
-        dtype = _validate.compute_dtype(rows.dtype, "X")
+        rows = validate.as_features(X)
         if n_classes is not None:
-            n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
-        y = _validate.as_targets(y).copy()  # later changes of the caller's must not be seen
+            n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
+        y = validate.as_targets(y).copy()  # later changes of the caller's must not be seen
         n_classes = n_classes or _count_classes(y, len(rows))
         targets = make_targets(
             y,
             len(rows),
             n_classes,
-            dtype,
+            validate.compute_dtype(rows.dtype, "X"),
             sample_weight=None if sample_weight is None else np.array(sample_weight),
             class_weight=class_weight,
             label_smoothing=label_smoothing,
         )
-        self._prepare(InMemory(rows, targets), n_classes, l2, fit_intercept)
+        self.problem = Problem(InMemory(rows, targets), n_classes, l2, fit_intercept)
+
+    @classmethod
+    def from_problem(cls, problem: Problem) -> Self:
+        """Wrap a problem that has been checked; this is for the package's own use."""
+        objective = cls.__new__(cls)
+        objective.problem = problem
+        return objective
 
     @classmethod
     def from_chunks(
@@ -121,7 +135,7 @@ class SoftmaxObjective:
         fit_intercept: bool = True,
         class_weight: npt.ArrayLike | None = None,
         label_smoothing: float = 0.0,
-    ) -> SoftmaxObjective:
+    ) -> Self:
         """Objective of rows that do not fit in memory: every evaluation streams them once.
 
         The result has the same bits as with all rows in one array, however they are cut up (not
@@ -164,9 +178,9 @@ class SoftmaxObjective:
         >>> streamed.value(np.ones(16)) == whole.value(np.ones(16))
         True
         """
-        n_features = _validate.as_count(n_features, "n_features", at_least=1)
-        n_classes = _validate.as_count(n_classes, "n_classes", at_least=2)
-        _validate.as_strength(l2)
+        n_features = validate.as_count(n_features, "n_features", at_least=1)
+        n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
+        validate.as_strength(l2)
         targets_of = functools.partial(
             make_targets,
             n_classes=n_classes,
@@ -176,49 +190,55 @@ class SoftmaxObjective:
         )
         # Wrong options are found before the first pass.
         targets_of(np.empty(0, np.int64), 0, dtype=np.dtype(np.float32))
-        objective = cls.__new__(cls)
         data = Streamed(source, n_features, targets_of)
-        objective._prepare(data, n_classes, l2, fit_intercept)
-        return objective
-
-    def _prepare(self, data: Data, n_classes: int, l2: float, fit_intercept: bool) -> None:
-        self._data = data
-        self.dtype = _validate.compute_dtype(data.dtype, "X")
-        self.n_features, self.n_classes = data.n_features, n_classes
-        self.l2, self.fit_intercept = _validate.as_strength(l2), bool(fit_intercept)
-
-    def split(
-        self, fraction: float, rng: np.random.Generator
-    ) -> tuple[SoftmaxObjective, SoftmaxObjective]:
-        """Return objectives of disjoint random rows, the second of ``fraction`` of them."""
-        n_rows = self._data.n_rows
-        order = rng.permutation(n_rows)
-        n_second = max(round(fraction * n_rows), 1)
-        if n_second >= n_rows:
-            raise ValueError(f"X: {n_rows} rows are too few to split")
-        first, second = copy.copy(self), copy.copy(self)
-        first._data = self._data.take(np.sort(order[n_second:]))
-        second._data = self._data.take(np.sort(order[:n_second]))
-        return first, second
-
-    @property
-    def n_rows(self) -> int:
-        """N."""
-        return self._data.n_rows
+        return cls.from_problem(Problem(data, n_classes, l2, fit_intercept))
 
     @property
     def size(self) -> int:
-        """Length of the flat parameter vector."""
-        return int(self.n_classes * (self.n_features + self.fit_intercept))
+        """Length of the flat vector."""
+        return self.problem.size
+
+    @property
+    def n_rows(self) -> int:
+        """N, the number of rows."""
+        return self.problem.n_rows
+
+    @property
+    def n_features(self) -> int:
+        """D, the number of features."""
+        return self.problem.n_features
+
+    @property
+    def n_classes(self) -> int:
+        """K, the number of classes."""
+        return self.problem.n_classes
+
+    @property
+    def l2(self) -> float:
+        """The strength λ of the penalty λ‖W‖²."""
+        return self.problem.l2
+
+    @property
+    def fit_intercept(self) -> bool:
+        """Whether b exists."""
+        return self.problem.fit_intercept
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The precision of the arithmetic."""
+        return self.problem.dtype
 
     @property
     def x0(self) -> Array:
         """A fresh vector of zeros to start from."""
-        return np.zeros(self.size)
+        return self.problem.zeros()
+
+    def _vector(self, w: npt.ArrayLike, name: str) -> Array:
+        return validate.as_vector(w, self.size, name)
 
     def pack(self, W: npt.ArrayLike, b: npt.ArrayLike | None = None) -> Array:
         """Flat vector of W (K, D) and, with an intercept, b (K,)."""
-        W = _validate.as_weights(W, self.n_features, np.float64)
+        W = validate.as_weights(W, self.n_features, np.float64)
         if len(W) != self.n_classes:
             raise ValueError(f"W: expected {self.n_classes} rows, one a class, got {len(W)}")
         if not self.fit_intercept:
@@ -227,28 +247,54 @@ class SoftmaxObjective:
             return W.ravel().copy()
         if b is None:
             raise ValueError(f"b: expected shape ({self.n_classes},), got None")
-        b = _validate.as_bias(b, self.n_classes, np.float64)
+        b = validate.as_bias(b, self.n_classes, np.float64)
         return np.concatenate([W.ravel(), b])
 
     def unpack(self, w: npt.ArrayLike) -> tuple[Array, Array | None]:
         """Split a flat vector into views (W, b); b is None without an intercept."""
-        return self._split(w, "w")
-
-    def _split(self, w: npt.ArrayLike, name: str) -> tuple[Array, Array | None]:
-        w = _validate.as_vector(w, self.size, name)
-        n = self.n_classes * self.n_features
-        W = w[:n].reshape(self.n_classes, self.n_features)
-        return W, w[n:] if self.fit_intercept else None
+        return self.problem.split(self._vector(w, "w"))
 
     def __call__(self, w: npt.ArrayLike) -> tuple[float, Array]:
-        """J and its gradient (size,) at ``w``."""
-        loss, weight, bias = self._evaluate(*self.unpack(w))
-        return loss, flatten(weight, bias)
+        """J and its gradient at ``w``, in one pass over X.
+
+        Parameters
+        ----------
+        w : array_like of shape (size,)
+            The flat vector of W and b.
+
+        Returns
+        -------
+        loss : float
+            J, accumulated in float64.
+        gradient : ndarray of float64, shape (size,)
+            ∇J, a fresh array in the order of ``w``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where ``w`` is not a real vector of this length.
+        """
+        return self.problem.evaluate(self._vector(w, "w"))
 
     def value(self, w: npt.ArrayLike) -> float:
-        """J at ``w``, without the gradient's cost."""
-        sums = self._sum(*self._cast(w), mode=LOSS)
-        return float(sums.loss(self._data.total, self.l2))
+        """J at ``w``, in one pass over X that takes less time than the gradient's.
+
+        Parameters
+        ----------
+        w : array_like of shape (size,)
+            The flat vector of W and b.
+
+        Returns
+        -------
+        float
+            J, with the same bits as `__call__` gives.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where ``w`` is not a real vector of this length.
+        """
+        return self.problem.value(self._vector(w, "w"))
 
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Array:
         r"""Product of the Hessian at ``w`` with the direction ``v``, in one pass over X.
@@ -256,74 +302,55 @@ class SoftmaxObjective:
         .. math:: \frac{1}{\sum_i s_i} \sum_i s_i T_i (p_i ∘ (u_i - ⟨p_i, u_i⟩)) x_i^T + 2λV,
                   \quad u_i = V x_i + c
 
-        where T is the sum of the row's targets, 1 for plain labels. Float64, of shape (size,).
-        """
-        return self._product(w, v)
+        Here T is the sum of the row's targets, 1 for plain labels, and (V, c) is ``v`` unpacked.
 
-    def _product(self, w: npt.ArrayLike, v: npt.ArrayLike, center: Array | None = None) -> Array:
-        """`hessp`, with ``center`` subtracted from the rows of X."""
-        W, b = self._cast(w)
-        V, c = self._cast(v, "v")
-        sums = self._sum(W, b, center, mode=PRODUCT, direction=(V, c))
-        _, weight, bias = self._finish(sums)
-        product = flatten(weight, bias)
-        product[: V.size] += 2 * self.l2 * np.asarray(v, np.float64)[: V.size]
-        return product
+        Parameters
+        ----------
+        w, v : array_like of shape (size,)
+            The flat vectors of the point and of the direction.
+
+        Returns
+        -------
+        ndarray of float64, shape (size,)
+            The product, in the order of ``w``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where ``w`` or ``v`` is not a real vector of this length.
+        """
+        return self.problem.hessian_product(self._vector(w, "w"), self._vector(v, "v"))
 
     def hess_diag(self, w: npt.ArrayLike) -> Array:
-        r"""Diagonal of the Hessian at ``w``, in one pass over X; float64, of shape (size,).
+        r"""Diagonal of the Hessian at ``w``, in one pass over X.
 
         .. math:: H_{kd,kd} = \frac{1}{\sum_i s_i} \sum_i s_i T_i p_{ik} (1 - p_{ik}) x_{id}^2 + 2λ
+
+        Parameters
+        ----------
+        w : array_like of shape (size,)
+            The flat vector of W and b.
+
+        Returns
+        -------
+        ndarray of float64, shape (size,)
+            The diagonal, in the order of ``w``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where ``w`` is not a real vector of this length.
         """
-        return self._diagonal(w)
-
-    def _diagonal(self, w: npt.ArrayLike, center: Array | None = None) -> Array:
-        """`hess_diag`, with ``center`` subtracted from the rows of X."""
-        W, b = self._cast(w)
-        _, weight, bias = self._finish(self._sum(W, b, center, mode=DIAGONAL))
-        return flatten(weight, bias) + 2 * self.l2 * self.penalised
-
-    @property
-    def penalised(self) -> Array:
-        """1 for the weights of a flat vector, 0 for its intercepts."""
-        ones = np.ones(self.size)
-        ones[self.n_classes * self.n_features :] = 0
-        return ones
-
-    def _cast(self, w: npt.ArrayLike, name: str = "w") -> tuple[Array, Array | None]:
-        """W and b of a flat vector in the compute dtype, as kernels want them."""
-        return self._as_computed(*self._split(w, name))
-
-    def _as_computed(self, W: Array, b: Array | None) -> tuple[Array, Array | None]:
-        W = _validate.as_weights(W, self.n_features, self.dtype)
-        return W, _validate.as_bias(b, self.n_classes, self.dtype)
-
-    def _sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Any:
-        return self._data.sum(W, b, center, **how)
-
-    def _finish(self, sums: Any, l2: float = 0.0) -> tuple[float, Array, Array | None]:
-        loss, weight, bias = sums.finish(self._data.total, l2)
-        return loss, weight, bias if self.fit_intercept else None
-
-    def _evaluate(
-        self, W: Array, b: Array | None, center: Array | None = None
-    ) -> tuple[float, Array, Array | None]:
-        """J, ∇_W and ∇_b in the compute dtype, with ``center`` subtracted from the rows of X."""
-        return self._finish(self._sum(*self._as_computed(W, b), center), self.l2)
+        return self.problem.hessian_diagonal(self._vector(w, "w"))
 
 
 def _count_classes(y: Array, n_rows: int) -> int:
     if y.ndim == 2:
         return int(y.shape[1])
-    labels, _ = _validate.as_labels(y, n_rows, None)
+    labels, _ = validate.as_labels(y, n_rows, None)
     largest = int(labels.max())
     if largest >= max(_MOST_COUNTED, n_rows):  # more likely some other numbers: keys, times
         raise ValueError(
             f"n_classes: expected it to be given, as {n_rows} rows have labels up to {largest}"
         )
     return max(largest + 1, 2)
-
-
-def flatten(weight: Array, bias: Array | None) -> Array:
-    parts = [weight.ravel()] if bias is None else [weight.ravel(), bias]
-    return np.concatenate(parts, dtype=np.float64)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax import _numpy_special, _validate
-from fastsoftmax._backend import jit_disabled
+import fastsoftmax.reference as reference
+from fastsoftmax._evaluation import validate
+from fastsoftmax._evaluation.backend import jit_disabled
 
 Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
@@ -150,7 +151,7 @@ def logsumexp(
         return result[()]
     if b is None and not return_sign and _fast(array, axis):
         return _reduce(array, axis, keepdims)
-    return _numpy_special.logsumexp(a, axis, b, keepdims, return_sign)
+    return reference.logsumexp(a, axis, b, keepdims, return_sign)
 
 
 # Up to here the call's own cost shows: few rows take the shortest way to a kernel.
@@ -163,9 +164,9 @@ def _kernels() -> Any:
     """Import what runs kernels; None under NUMBA_DISABLE_JIT=1."""
     if jit_disabled():
         return None
-    from fastsoftmax import _rowwise
+    from fastsoftmax._evaluation import rowwise
 
-    return _rowwise
+    return rowwise
 
 
 def _fast(x: Array, axis: Axis) -> bool:
@@ -206,12 +207,12 @@ def _around(x: Array, axes: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
-    _rowwise = _kernels()
-    axes = _numpy_special.normalize_axes(axis, x.ndim)
-    dtype = _numpy_special.sum_dtype(x.dtype)
+    rowwise = _kernels()
+    axes = reference.normalize_axes(axis, x.ndim)
+    dtype = reference.sum_dtype(x.dtype)
     canonical, _, order = _canonical(x, axes)
     out = np.empty((canonical.shape[0], canonical.shape[2]), canonical.dtype)
-    _rowwise.reduce_or_map(canonical, out, _rowwise.LOGSUMEXP)
+    rowwise.reduce_or_map(canonical, out, rowwise.LOGSUMEXP)
     kept = [i for i in (order or range(x.ndim)) if i not in axes]
     result = out.reshape([x.shape[i] for i in kept]).transpose(np.argsort(kept))
     result = result.astype(dtype, copy=False)
@@ -227,19 +228,19 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
         _call_direct(array, out, axis, name.upper())
         return out
     if out is not None:
-        _validate.check_out(out, array.shape, _numpy_special.exp_dtype(array.dtype), array, "x")
+        validate.check_out(out, array.shape, reference.exp_dtype(array.dtype), array, "x")
     if out is not None and out.flags.c_contiguous and _is_direct(array, axis):
         _call_direct(array, out, axis, name.upper())
         return out
     if not _fast(array, axis):
-        result = getattr(_numpy_special, name)(array, axis)
+        result = getattr(reference, name)(array, axis)
         if out is None:
             return result
         out[...] = result
         return out
-    _rowwise = _kernels()
-    axes = _numpy_special.normalize_axes(axis, array.ndim)
-    dtype = _numpy_special.exp_dtype(array.dtype)
+    rowwise = _kernels()
+    axes = reference.normalize_axes(axis, array.ndim)
+    dtype = reference.exp_dtype(array.dtype)
     canonical, shape, order = _canonical(array, axes)
     direct = out is not None and order is None and out.flags.c_contiguous
     if direct and out is not None and out.dtype == canonical.dtype:
@@ -247,7 +248,7 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
     else:
         target = np.empty(canonical.shape, canonical.dtype)
         direct = False
-    _rowwise.reduce_or_map(canonical, target, getattr(_rowwise, name.upper()))
+    rowwise.reduce_or_map(canonical, target, getattr(rowwise, name.upper()))
     if direct:
         return out
     result = target.reshape(shape)

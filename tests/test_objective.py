@@ -7,7 +7,7 @@ from scipy.optimize import check_grad, minimize
 
 import fastsoftmax
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax.coordinates import CentredObjective
+from fastsoftmax._optimize.coordinates import CentredObjective
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

@@ -13,17 +13,14 @@ from sklearn import linear_model
 from sklearn.base import _fit_context
 from sklearn.utils.validation import validate_data
 
-from fastsoftmax import training
-from fastsoftmax._options import total_weight
-from fastsoftmax.linear_model._fitting import (
-    FEATURES,
-    Tasks,
-    check_overflow,
-    check_weights,
-    encode_labels,
-    end_of_fit,
-)
-from fastsoftmax.objective import SoftmaxObjective
+from fastsoftmax._evaluation import validate
+from fastsoftmax._evaluation.dataset import InMemory
+from fastsoftmax._evaluation.problem import Problem
+from fastsoftmax._evaluation.targets import make_targets
+from fastsoftmax._optimize import minimize
+from fastsoftmax.linear_model._callbacks import Tasks
+from fastsoftmax.linear_model._fitting import FEATURES, check_overflow, end_of_fit, print_line
+from fastsoftmax.linear_model._labels import check_weights, encode_labels
 
 Array = npt.NDArray[Any]
 
@@ -109,22 +106,17 @@ solver, max_iter, verbose, warm_start, n_jobs
             )
         tasks = Tasks(self, X, y, sample_weight, functools.partial(self._attributes, classes))
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-        total = total_weight(len(labels), weight)
-        objective = SoftmaxObjective(
-            X,
-            labels,
-            n_classes=len(classes),
-            # Two penalised rows ±w/2 have half the squared norm of w.
-            l2=(1.0 if len(classes) == 2 else 0.5) / (self._strength() * total),
-            fit_intercept=self.fit_intercept,
-            sample_weight=weight,
-        )
-        start = self._start(objective) if self.warm_start and hasattr(self, "coef_") else None
+        targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
+        # Two penalised rows ±w/2 have half the squared norm of w.
+        l2 = (1.0 if len(classes) == 2 else 0.5) / (self._strength() * targets.total)
+        data = InMemory(validate.as_features(X), targets)
+        problem = Problem(data, len(classes), l2, self.fit_intercept)
+        start = self._start(problem) if self.warm_start and hasattr(self, "coef_") else None
         zeros = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
         W, b = start or zeros
         tasks.start(self._form(classes, W, zeros[1] if b is None else b, X.dtype))
-        last = training.minimize(
-            objective,
+        last = minimize.minimize(
+            problem,
             solver=_SOLVERS[self.solver],
             tol=self.tol,
             max_iter=self.max_iter,
@@ -204,17 +196,13 @@ solver, max_iter, verbose, warm_start, n_jobs
     def _strength(self) -> float:
         return np.inf if self.penalty is None else float(self.C)
 
-    def _report(self, tasks: Tasks, iterate: training.Iterate) -> None:
+    def _report(self, tasks: Tasks, iterate: minimize.Iterate) -> None:
         tasks(iterate)
         if self.verbose:
-            state = iterate.state
-            print(
-                f"iteration {state.n_iter}: loss {state.loss:.8f}, max|gradient| "
-                f"{iterate.gradient_norm:.2e}, {iterate.passes} passes"
-            )
+            print_line(iterate)
 
-    def _attributes(self, classes: Array, iterate: training.Iterate) -> dict[str, Any]:
-        return self._form(classes, *iterate.parameters, iterate.objective.objective.dtype)
+    def _attributes(self, classes: Array, iterate: minimize.Iterate) -> dict[str, Any]:
+        return self._form(classes, *iterate.parameters, iterate.centred.problem.dtype)
 
     def _form(self, classes: Array, W: Array, b: Array, dtype: Any) -> dict[str, Any]:
         """scikit-learn's shapes: one row for two classes."""
@@ -222,14 +210,14 @@ solver, max_iter, verbose, warm_start, n_jobs
             W, b = W[1:] - W[:1], b[1:] - b[:1]
         return {"classes_": classes, "coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 
-    def _start(self, objective: SoftmaxObjective) -> tuple[Array, Array | None]:
+    def _start(self, problem: Problem) -> tuple[Array, Array | None]:
         """W and b of an earlier fit."""
         W, b = np.asarray(self.coef_, float), np.asarray(self.intercept_, float).ravel()
-        if objective.n_classes == 2 and len(W) == 1:
+        if problem.n_classes == 2 and len(W) == 1:
             W, b = np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2
-        if W.shape != (objective.n_classes, objective.n_features):
+        if W.shape != (problem.n_classes, problem.n_features):
             raise ValueError(
                 f"warm_start: coef_ of shape {self.coef_.shape} does not fit "
-                f"{objective.n_classes} classes and {objective.n_features} features"
+                f"{problem.n_classes} classes and {problem.n_features} features"
             )
-        return W, b if objective.fit_intercept else None
+        return W, b if problem.fit_intercept else None

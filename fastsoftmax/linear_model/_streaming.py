@@ -9,16 +9,17 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.utils.class_weight import compute_class_weight
 
-from fastsoftmax import _validate
+from fastsoftmax._evaluation import validate
+from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax.objective import SoftmaxObjective
 
 Array = npt.NDArray[Any]
 
 
-def objective_of(
+def problem_of_source(
     source: Any, y: Any, sample_weight: Any, class_weight: Any, **options: Any
-) -> tuple[SoftmaxObjective, Array]:
-    """Objective of a source's rows, and the classes."""
+) -> tuple[Problem, Array]:
+    """Return the problem of a source's rows, and the classes."""
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:
             raise ValueError(f"{name}: expected None with a source, whose chunks contain it")
@@ -40,7 +41,7 @@ def objective_of(
     objective = SoftmaxObjective.from_chunks(
         chunks, n_features=source.n_features, n_classes=len(classes), **options
     )
-    return objective, classes
+    return objective.problem, classes
 
 
 def _weighted(source: Callable[[], Iterable[Any]], of_class: Array) -> Callable[[], Iterator[Any]]:
@@ -48,7 +49,7 @@ def _weighted(source: Callable[[], Iterable[Any]], of_class: Array) -> Callable[
 
     def chunks() -> Iterator[Any]:
         for X, codes, *weight in source():
-            dtype = _validate.compute_dtype(X.dtype, "X")
+            dtype = validate.compute_dtype(X.dtype, "X")
             weights = of_class[codes].astype(dtype)
             yield X, codes, weights * np.asarray(weight[0], dtype) if weight else weights
 

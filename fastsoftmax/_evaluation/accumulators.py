@@ -1,0 +1,264 @@
+"""Run a plan: sums of loss and gradient over rows, dense or sparse."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation import pace, plans
+from fastsoftmax._evaluation.csr import CSR
+from fastsoftmax._evaluation.memory import address, aligned
+from fastsoftmax._evaluation.targets import Targets, penalty
+from fastsoftmax._evaluation.terms import make_terms
+from fastsoftmax._evaluation.threads import draw, n_threads
+from fastsoftmax._kernels.linear.dense import DenseProblem, pack_panels
+from fastsoftmax._kernels.linear.finish import Finish, draw_steps
+from fastsoftmax._kernels.linear.slots import draw_slots
+from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
+from fastsoftmax._kernels.modes import GRADIENT, LOSS
+
+Array = npt.NDArray[Any]
+
+# Rows in a layout the kernel does not read are converted this many bytes at a time.
+_CONVERTED_BYTES = 16 << 20
+_FINISH_SERIAL = 1 << 18
+
+
+class Accumulator:
+    """Sums over rows that come in one or many pieces: of what ``mode`` names.
+
+    Pieces may be cut anywhere only if every piece but the last is a multiple of
+    ``plan.block_rows`` rows. ``direction`` (V, c) is what the Hessian is multiplied with.
+    """
+
+    def __init__(
+        self,
+        plan: plans.Plan,
+        W: Array,
+        bias: Array | None,
+        *,
+        mode: int = GRADIENT,
+        direction: tuple[Array, Array | None] | None = None,
+    ) -> None:
+        self.plan, self.W, self.mode = plan, W, mode
+        n_classes = len(W)
+        self.bias = np.zeros(n_classes, W.dtype) if bias is None else bias
+        # Weights and biases of the logits: of the model, and of the direction behind them.
+        self.rows, self.row_biases = W, self.bias
+        if direction is not None:
+            V, c = direction
+            self.rows = np.concatenate([W, V])
+            self.row_biases = np.concatenate(
+                [self.bias, np.zeros_like(self.bias) if c is None else c]
+            )
+        self.slabs = aligned(plan.n_slots, 1 if mode == LOSS else plan.slab_size, W.dtype)
+        self.losses = np.empty(plan.n_slots)
+        self.blocks = 0
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of which every chunk but the last must be a multiple, for the same bits."""
+        return self.plan.block_rows
+
+    def _run(self, problem: Any, targets: Targets, work: int, start: int, losses: Any) -> None:
+        """Run the kernel on a problem of rows ``start`` and on of what ``targets`` belongs to."""
+        dtype, n_rows = self.W.dtype, problem.n_rows
+        terms = make_terms(targets, start, losses)
+        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
+        kind = (type(problem), self.W.shape, dtype, workers, self.mode, targets.soft)
+        if workers > 1 and pace.prefers_serial(kind, work):
+            workers = 1
+        scratch = aligned(workers, self.plan.scratch_size, dtype)
+        started = time.perf_counter()
+        draw(draw_slots, (problem, terms), self.slabs, self.losses, scratch, n_workers=workers)
+        seconds = time.perf_counter() - started
+        pace.learn(kind, work, parallel=workers > 1, seconds_per_row=seconds / n_rows)
+        self.blocks += -(-n_rows // self.plan.block_rows)
+
+    def _padded_weights(self) -> Array:
+        """W with a tile of zeros behind it: whole vectors are read for the gradient in X."""
+        return np.concatenate([self.W.ravel(), np.zeros(self.plan.tile, self.W.dtype)])
+
+    def loss(self, total: float, l2: float) -> float:
+        """Σ losses / total + l2·‖W‖²."""
+        used = min(self.blocks, self.plan.n_slots)
+        return float(self.losses[:used].sum()) / total + penalty(self.W, l2)
+
+    def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
+        """Return the loss, its gradient in W (K, D) and in b (K,); the sums are used up."""
+        used = min(self.blocks, self.plan.n_slots)
+        gradient, bias_gradient = np.empty_like(self.W), np.empty_like(self.bias)
+        scalar = self.W.dtype.type
+        if used == 0:
+            return self.loss(total, l2), scalar(2 * l2) * self.W, np.zeros_like(self.bias)
+        job = Finish(
+            self.plan.panel, self.plan.padded_features, *self.plan.parts,
+            denominator=scalar(total), twice_l2=scalar(2 * l2),
+        )  # fmt: skip
+        workers = n_threads() if self.W.size * used > _FINISH_SERIAL else 1
+        arrays = (self.slabs[:used], self.W, gradient, bias_gradient)
+        draw(draw_steps, job, *arrays, n_workers=workers)
+        return self.loss(total, l2), gradient, bias_gradient
+
+
+class DenseAccumulator(Accumulator):
+    """Sums over rows of dense features, ``center`` (D,) subtracted from each."""
+
+    def __init__(
+        self, W: Array, bias: Array | None, center: Array | None = None, **options: Any
+    ) -> None:
+        n_classes, n_features = W.shape
+        super().__init__(plans.make_plan(n_features, n_classes, W.dtype), W, bias, **options)
+        self.center = np.zeros(self.plan.padded_features, W.dtype)
+        self.centred = center is not None and bool(center.any())
+        self.panels = np.empty(self.rows.size, W.dtype)
+        pack_panels(self.rows, self.panels)
+        if center is not None:
+            self.center[:n_features] = center
+
+    def add(
+        self,
+        X: Array,
+        targets: Targets,
+        row_losses: Array | None = None,
+        input_grad: Array | None = None,
+    ) -> None:
+        """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        if _readable(X, self.W.dtype):
+            self._add_piece(X, 0, targets, row_losses, input_grad)
+            return
+        bytes_a_row = X.shape[1] * self.W.itemsize
+        step = max(_CONVERTED_BYTES // bytes_a_row // self.plan.block_rows, 1)
+        step *= self.plan.block_rows
+        for start in range(0, len(X), step):
+            with np.errstate(over="ignore", invalid="ignore"):
+                piece = np.ascontiguousarray(X[start : start + step], self.W.dtype)
+            self._add_piece(piece, start, targets, row_losses, input_grad)
+
+    def _add_piece(
+        self, X: Array, start: int, targets: Targets, losses: Array | None, dX: Array | None
+    ) -> None:
+        n_rows, n_features = X.shape
+        if n_rows == 0:
+            return
+        W = None if dX is None else self._padded_weights()
+        by_row, stride = _layout(X)
+        source = X.view(np.uint8) if X.dtype.kind == "b" else X
+        plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
+        problem = DenseProblem(
+            address=address(X),
+            source=np.empty(0, source.dtype),
+            by_row=by_row,
+            stride=stride,
+            plain=plain,
+            n_rows=n_rows,
+            first_block=self.blocks,
+            n_features=n_features,
+            n_classes=len(self.W),
+            n_logits=len(self.rows),
+            block_rows=self.plan.block_rows,
+            panels=address(self.panels),
+            W=address(W),
+            bias=address(self.row_biases),
+            center=address(self.center),
+            mode=self.mode,
+            input_grad=address(dX, start),
+            denominator=float(targets.total),
+        )
+        self._run(problem, targets, plans.dense_work(self.plan, n_rows), start, losses)
+
+
+class SparseAccumulator(Accumulator):
+    """Sums over rows of a CSR matrix."""
+
+    def __init__(self, W: Array, bias: Array | None, **options: Any) -> None:
+        n_classes, n_features = W.shape
+        n_logits = n_classes * (1 if options.get("direction") is None else 2)
+        plan = plans.make_sparse_plan(n_features, n_classes, n_logits, W.dtype)
+        super().__init__(plan, W, bias, **options)
+        self.logit_parts = plans.parts(n_logits, W.dtype)
+        self.transposed = _by_features(self.rows, *self.logit_parts)
+        # Whole vectors of biases are read.
+        self.row_biases = np.concatenate([self.row_biases, np.zeros(plan.tile, W.dtype)])
+        self.loads = np.zeros(plan.n_slots, np.int64)
+
+    def add(
+        self,
+        X: CSR,
+        targets: Targets,
+        row_losses: Array | None = None,
+        input_grad: Array | None = None,
+    ) -> None:
+        """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        n_rows = len(X)
+        if n_rows == 0:
+            return
+        slots = np.empty(-(-n_rows // self.plan.block_rows), np.int64)
+        assign_blocks(X.indptr, self.plan.block_rows, self.loads, slots)
+        W = None if input_grad is None else self._padded_weights()
+        wrong = np.zeros(1, np.int64)
+        data = X.data.view(np.uint8) if X.dtype.kind == "b" else X.data
+        problem = SparseProblem(
+            indptr=address(X.indptr),
+            indices=address(X.indices),
+            index_type=np.empty(0, X.indices.dtype),
+            values=address(data),
+            source=np.empty(0, data.dtype),
+            slots=address(slots),
+            wrong=address(wrong),
+            n_rows=n_rows,
+            first_block=self.blocks,
+            n_features=X.shape[1],
+            n_classes=len(self.W),
+            n_logits=len(self.rows),
+            block_rows=self.plan.block_rows,
+            W_t=address(self.transposed),
+            whole_logits=self.logit_parts[0],
+            other_logits=self.logit_parts[1],
+            whole_classes=self.plan.parts[0],
+            other_classes=self.plan.parts[1],
+            W=address(W),
+            bias=address(self.row_biases),
+            mode=self.mode,
+            input_grad=address(input_grad),
+            denominator=float(targets.total),
+        )
+        work = plans.sparse_work(n_rows, X.n_nonzeros, len(self.rows))
+        self._run(problem, targets, work, 0, row_losses)
+        if wrong[0]:
+            raise ValueError("X: column indices out of range: the matrix was changed meanwhile")
+
+
+def _by_features(rows: Array, whole: int, rest: int) -> Array:
+    """Lay the rows of W out for the sparse kernel: (D, whole), then (D, rest), zeros to fill up."""
+    n_features = rows.shape[1]
+    flat: Array = aligned(1, (whole + rest) * n_features, rows.dtype)[0]
+    for first, size in ((0, whole), (whole, rest)):
+        block = flat[first * n_features : (first + size) * n_features].reshape(n_features, size)
+        part = rows[first : first + size]
+        block[:, : len(part)] = part.T
+        block[:, len(part) :] = 0
+    return flat
+
+
+def _readable(X: Array, dtype: np.dtype[Any]) -> bool:
+    """Whether the kernel reads X as it lies: native, aligned, rows or columns contiguous."""
+    if not (X.flags.aligned and X.dtype.isnative):
+        return False
+    # The conversion of halves is one libm call a lane without F16C.
+    if X.dtype != dtype and X.dtype.kind not in "iub":
+        return False
+    return _layout(X)[1] is not None
+
+
+def _layout(X: Array) -> tuple[bool, Any]:
+    """(rows contiguous?, the other stride in elements); the stride is None for neither."""
+    size = X.itemsize
+    for by_row, inner, length in ((True, 1, X.shape[1]), (False, 0, X.shape[0])):
+        outer_stride, inner_stride = X.strides[1 - inner], X.strides[inner]
+        if (inner_stride == size or length == 1) and outer_stride % size == 0:
+            return by_row, outer_stride // size
+    return True, None

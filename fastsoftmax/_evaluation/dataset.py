@@ -1,0 +1,143 @@
+"""The rows behind a problem: what every kind of data set can do, and rows in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Generator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.backend import accumulator
+from fastsoftmax._evaluation.csr import CSR, is_sparse
+from fastsoftmax._evaluation.targets import Targets
+from fastsoftmax._kernels.modes import DIAGONAL, PRODUCT
+
+Array = npt.NDArray[Any]
+Chunks = Generator["Chunk", None, None]
+
+
+class Chunk(NamedTuple):
+    """Some rows and their targets."""
+
+    X: Array | CSR
+    targets: Targets
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """View the rows from ``start`` to before ``stop``."""
+        X = self.X.part(start, stop) if isinstance(self.X, CSR) else self.X[start:stop]
+        return Chunk(X, self.targets.part(start, stop))
+
+    def joined(self, others: list[Chunk]) -> Chunk:
+        """Copy these rows and, after them, those of ``others``."""
+        rest: list[Any] = [chunk.X for chunk in others]
+        X = self.X.joined(rest) if isinstance(self.X, CSR) else np.concatenate([self.X, *rest])
+        return Chunk(X, self.targets.joined([chunk.targets for chunk in others]))
+
+
+class Dataset:
+    """Rows of features with targets.
+
+    ``dtype`` is the dtype of X, ``total`` what a mean divides by.
+    """
+
+    n_rows: int
+    n_features: int
+    dtype: np.dtype[Any]
+    is_sparse: bool
+    total: float
+
+    def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
+        """All rows in order, in chunks of a multiple of ``block_rows`` rows but for the last.
+
+        A chunk is valid until the next one is asked for. With ``curvatures`` the targets are those
+        of the Hessian. Close the iterator if it is left early: a thread may be reading ahead.
+        """
+        raise NotImplementedError
+
+    def sum(
+        self,
+        W: Array,
+        b: Array | None,
+        center: Array | None = None,
+        *,
+        mode: int,
+        direction: tuple[Array, Array | None] | None = None,
+    ) -> Any:
+        """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`."""
+        sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, direction=direction)
+        chunks = self.chunks(sums.block_rows, curvatures=mode >= PRODUCT)
+        with contextlib.closing(chunks):
+            for X, targets in chunks:
+                if mode == DIAGONAL and isinstance(X, CSR):
+                    X = X.canonical()  # entries that add up must do so before they are squared
+                sums.add(X, targets)
+        return sums
+
+    def rows(self, chosen: Array) -> tuple[Any, Array]:
+        """Copy some rows, in ascending order, and their weights s·T, in one pass over all."""
+        matrices: list[Any] = []
+        weights: list[Array] = []
+        # Written in place: parts and their stack together would take twice the memory.
+        dense = np.empty((0 if self.is_sparse else len(chosen), self.n_features), self.dtype)
+        first = 0
+        with contextlib.closing(self.chunks(1, curvatures=True)) as chunks:
+            for X, targets in chunks:
+                a, b = np.searchsorted(chosen, (first, first + len(X)))
+                rows = chosen[a:b] - first
+                if isinstance(X, CSR):
+                    matrices.append(X.matrix()[rows])
+                else:
+                    dense[a:b] = X[rows]
+                weights.append(targets.scales(len(X))[rows])
+                first += len(X)
+        return stack(matrices) if self.is_sparse else dense, np.concatenate(weights)
+
+    def sample(self, n_rows: int) -> tuple[Any, Array | None]:
+        """Evenly spaced rows, the same whatever chunks they come in, and their weights s·T.
+
+        Sparse rows are SciPy's CSR. In memory these are all rows, by reference.
+        """
+        raise NotImplementedError
+
+
+class InMemory(Dataset):
+    """Rows that are arrays: one chunk."""
+
+    def __init__(self, X: Array | CSR, targets: Targets) -> None:
+        self.X, self.targets = X, targets
+        self.n_rows, self.n_features = X.shape
+        self.dtype, self.is_sparse, self.total = X.dtype, isinstance(X, CSR), targets.total
+
+    @functools.cached_property
+    def curvatures(self) -> Targets:
+        """Targets of the Hessian."""
+        return self.targets.curvatures(self.n_rows)
+
+    def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
+        """See `Dataset.chunks`."""
+        yield Chunk(self.X, self.curvatures if curvatures else self.targets)
+
+    def sample(self, n_rows: int) -> tuple[Any, Array | None]:
+        """See `Dataset.sample`."""
+        return self.X.matrix() if isinstance(self.X, CSR) else self.X, self.curvatures.weight
+
+
+def evenly(n: int, n_rows: int) -> Array:
+    """Up to ``n`` row numbers, spread evenly over all."""
+    n = min(n, n_rows)
+    return np.arange(n) * n_rows // n
+
+
+def stack(matrices: Sequence[Any]) -> Any:
+    """Put arrays, or SciPy's CSR matrices, on top of each other."""
+    if is_sparse(matrices[0]):
+        from scipy.sparse import vstack
+
+        return vstack(matrices, format="csr")
+    return np.concatenate(matrices)

@@ -1,0 +1,146 @@
+"""How a problem is cut up: a pure function of shapes and of this machine.
+
+Nothing here depends on the number of threads or on N beyond a bound, so the same rows always meet
+the same slots in the same order and every way to run them ends in the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._kernels.linear.dense import DEPTH
+from fastsoftmax._kernels.softmax.losses import N_STATISTICS
+from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.vector.gather import CHUNK
+
+_MIB = 1 << 20
+# A block of rows is packed into PACKED_BYTES, which stays in L2 beside the tile of logits: at
+# (1M, 100, 10) blocks of 64, 256 and 512 rows took 51, 37 and 44 ms.
+_PACKED_BYTES = 128 << 10
+# Where W and the slab outgrow L2, each block streams both once: at (100k, 512, 1000) blocks of 64
+# rows would move more bytes than the arithmetic hides.
+_STREAMED_BYTES = 256 << 10
+_ROWS_WHEN_STREAMED = 256
+_MAX_BLOCK_ROWS = 512
+# All slabs together; too few slots would leave cores idle, too many is zeroing and adding.
+# Powers of two share out evenly: 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
+_SLAB_BYTES = 32 * _MIB
+_MIN_SLOTS, _MAX_SLOTS = 16, 64
+_MAX_SLAB_BYTES = 128 * _MIB  # half of what may be taken: the rest is the workers' scratch
+# The promise: slabs and scratch stay under the larger of the two, whatever N and the thread count.
+_MEMORY_BYTES, _MEMORY_WEIGHTS = 256 * _MIB, 16
+_COPIES = 3  # of W besides: cast, packed, and its gradient
+# A sparse problem's slabs are as large as W: few, or they fall out of the last cache.
+_SPARSE_SLAB_BYTES = 32 * _MIB
+_FEWEST_SLOTS = 4
+_SPARSE_TILES = 4
+# Below this many multiply-adds waking the other threads costs more than it saves.
+_SERIAL_WORK = 400_000
+
+
+class Plan(NamedTuple):
+    """Sizes in elements of the compute dtype; the kernels' block functions know the layouts."""
+
+    tile: int
+    panel: int  # features of a class that lie together in a slab
+    parts: tuple[int, int]  # classes in the two parts of a slab, padding included
+    block_rows: int
+    padded_features: int
+    n_slots: int
+    slab_size: int
+    scratch_size: int
+    budget: int  # bytes that slabs and scratch may take
+
+
+def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
+    """Cut a problem of D features and K classes up."""
+    size = np.dtype(dtype).itemsize
+    lanes = VECTOR_BYTES // size
+    tile = lanes * WIDTH
+    padded = _round_up(n_features, tile)
+    rows = _PACKED_BYTES // (padded * size)
+    if n_classes * padded * size > _STREAMED_BYTES:
+        rows = max(rows, _ROWS_WHEN_STREAMED)
+    rows = min(rows, _MAX_BLOCK_ROWS)
+    rows = max(rows // tile * tile, tile)
+    line = 64 // size
+    slab = _round_up(n_classes * (padded + 1), line)
+    slots = _power_of_two(_SLAB_BYTES // (slab * size), _MIN_SLOTS, _MAX_SLOTS)
+    if slots * slab * size > _MAX_SLAB_BYTES:
+        slots = _MIN_SLOTS // 2
+    budget = _budget(n_features * n_classes * size)
+
+    def scratch(rows: int) -> int:
+        size = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
+        return _round_up(size, line)
+
+    # Two workers must fit. Rows beyond _ROWS_WHEN_STREAMED gain least, the last slots most.
+    while (slots * slab + 2 * scratch(rows)) * size > budget and (rows > tile or slots > 1):
+        few = rows <= (_ROWS_WHEN_STREAMED if slots > _FEWEST_SLOTS else tile)
+        rows, slots = (rows, slots // 2) if few else (_round_up(rows // 2, tile), slots)
+    parts = (n_classes, 0)
+    return Plan(tile, tile, parts, rows, padded, slots, slab, scratch(rows), budget)
+
+
+def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
+    """Cut a CSR problem up; ``n_logits`` counts the columns of Wᵀ, and of a direction beside it."""
+    size = np.dtype(dtype).itemsize
+    lanes = VECTOR_BYTES // size
+    tile, line = lanes * WIDTH, 64 // size
+    split = parts(n_classes, dtype)
+    slab = _round_up(sum(split) * n_features + n_classes, line)
+    slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _FEWEST_SLOTS, _MIN_SLOTS)
+    padded = _round_up(n_logits, lanes)
+    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile + CHUNK
+    rows = _SPARSE_TILES * tile
+    budget = _budget(n_features * n_classes * size)
+    return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line), budget)
+
+
+def _budget(weight_bytes: int) -> int:
+    """Bytes that slabs and scratch may take beside the copies of W."""
+    return max(_MEMORY_BYTES, _MEMORY_WEIGHTS * weight_bytes) - _COPIES * weight_bytes
+
+
+def dense_work(plan: Plan, n_rows: int) -> int:
+    """Cost of an evaluation, in multiply-adds: those of the products, of reading and of a row."""
+    return n_rows * (plan.slab_size + 10 * plan.padded_features + 300)
+
+
+def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
+    """Cost of a sparse problem's evaluation; a nonzero's products wait for memory."""
+    return n_nonzeros * (n_classes + 30) + n_rows * (20 * n_classes + 300)
+
+
+def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int) -> int:
+    """Threads worth using: no more than slots with work, nor than scratch memory allows."""
+    blocks = -(-n_rows // plan.block_rows)
+    if work < _SERIAL_WORK:
+        return 1
+    left = plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
+    return max(min(threads, blocks, plan.n_slots, left // plan.scratch_size), 1)
+
+
+def n_product_workers(work: int, threads: int) -> int:
+    """Threads worth using for a product of matrices of ``work`` multiply-adds."""
+    return threads if work > 2 * _SERIAL_WORK else 1
+
+
+def parts(n_classes: int, dtype: npt.DTypeLike) -> tuple[int, int]:
+    """Classes a sparse problem keeps in whole vectors, and in rows of a power of two besides."""
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    whole, rest = n_classes // lanes * lanes, n_classes % lanes
+    rest = 1 << (rest - 1).bit_length() if rest else 0
+    return (whole + lanes, 0) if rest == lanes else (whole, rest)
+
+
+def _power_of_two(n: int, low: int, high: int) -> int:
+    """Return the largest power of two not above ``n``, within [low, high]."""
+    return 1 << (min(max(n, low), high).bit_length() - 1)
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple

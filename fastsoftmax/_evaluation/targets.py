@@ -1,0 +1,199 @@
+"""Every option of the loss, reduced to what kernels know: row scale, target row, T and α."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation import validate
+
+Array = npt.NDArray[Any]
+Reduction = Literal["mean", "sum", "none"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Targets of N rows; see `fastsoftmax._kernels.softmax.losses` for the mathematics.
+
+    A soft row is t = peak ∘ y + floor, with y the one-hot label or the row of probabilities; a
+    plain one is t = e_label, its class weight being part of ``weight``. A mean divides by the sum
+    of ``counted`` (of ones, if None).
+    """
+
+    labels: Array | None
+    probabilities: Array | None
+    weight: Array | None
+    counted: Array | None
+    soft: bool
+    peak: Array
+    floor: Array
+    alpha: float
+    total: float
+
+    def scales(self, n_rows: int) -> Array:
+        """Row scales s (N,)."""
+        return np.ones(n_rows, self.peak.dtype) if self.weight is None else self.weight
+
+    def rows(self, n_classes: int) -> Array:
+        """Target rows t (N, K)."""
+        if self.labels is None:
+            return self.peak * self.probabilities + self.floor
+        one_hot = np.eye(n_classes, dtype=self.peak.dtype)[self.labels]
+        return self.peak * one_hot + self.floor if self.soft else one_hot
+
+    def curvatures(self, n_rows: int) -> Targets:
+        """Return the row scales s·T of the Hessian as the weight of rows; without labels."""
+        weight = self.weight
+        if self.soft:
+            if self.probabilities is None:
+                sums = self.peak[self.labels]
+            else:  # not by BLAS: a row's bits would depend on how many rows come with it
+                sums = np.einsum("ik,k->i", self.probabilities, self.peak)
+            weight = self.scales(n_rows) * (sums + self.floor.sum())
+        return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
+
+    def take(self, rows: slice, n_rows: int) -> Targets:
+        """Copy the targets of some of ``n_rows`` rows; ``total`` is Σs of a mean over them."""
+        part = self._with_rows(lambda name: np.ascontiguousarray(getattr(self, name)[rows]))
+        total = float(len(range(*rows.indices(n_rows))))
+        if part.weight is not None:
+            total = float(part.weight.sum(dtype=np.float64))
+        return dataclasses.replace(part, total=total)
+
+    def part(self, start: int, stop: int) -> Targets:
+        """View the rows from ``start`` to before ``stop``."""
+        return self._with_rows(lambda name: getattr(self, name)[start:stop])
+
+    def joined(self, others: list[Targets]) -> Targets:
+        """Copy these rows and, after them, those of ``others``, of the same kind."""
+        parts = [self, *others]
+        return self._with_rows(lambda name: np.concatenate([getattr(p, name) for p in parts]))
+
+    def _with_rows(self, rows_of: Callable[[str], Array]) -> Targets:
+        present = [name for name in _ROWS if getattr(self, name) is not None]
+        changes: dict[str, Any] = {name: rows_of(name) for name in present}
+        return dataclasses.replace(self, **changes)
+
+
+_ROWS = ("labels", "probabilities", "weight", "counted")
+
+
+class RowSum:
+    """Sum of numbers, one a row, in float64: the same bits however the rows are cut up."""
+
+    _BLOCK = 1 << 13
+
+    def __init__(self) -> None:
+        self.total, self._carry = 0.0, np.empty(0)
+
+    @np.errstate(over="ignore")  # `checked_total` says what is wrong
+    def add(self, numbers: Array) -> None:
+        """Add the numbers of the next rows."""
+        first = self._BLOCK - len(self._carry) if len(self._carry) else 0
+        self._carry = np.concatenate([self._carry, numbers[:first]], dtype=np.float64)
+        if len(self._carry) == self._BLOCK:
+            self._close()
+        whole = max(len(numbers) - first, 0) // self._BLOCK * self._BLOCK
+        blocks = numbers[first : first + whole].reshape(-1, self._BLOCK)
+        for block in blocks:
+            self.total += float(block.astype(np.float64).sum())
+        if len(numbers) > first + whole:
+            self._carry = numbers[first + whole :].astype(np.float64)
+
+    @np.errstate(over="ignore")
+    def finish(self) -> float:
+        """Return the sum."""
+        self._close()
+        return self.total
+
+    def _close(self) -> None:
+        self.total += float(self._carry.sum())
+        self._carry = np.empty(0)
+
+
+def make_targets(
+    y: Any,
+    n_rows: int,
+    n_classes: int,
+    dtype: np.dtype[Any],
+    *,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    lse_square_scale: float = 0.0,
+    reduction: str = "mean",
+) -> Targets:
+    """Check the options and reduce them.
+
+    ``total`` is what sums are divided by: Σ s_i·class_weight[y_i] over the rows not ignored for a
+    mean over labels, Σ s_i for one over probabilities (both as in torch), 1 otherwise.
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+    smoothing = validate.as_strength(label_smoothing, "label_smoothing")
+    if smoothing > 1:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")
+    alpha = validate.as_strength(lse_square_scale, "lse_square_scale")
+    weight = validate.as_sample_weight(sample_weight, n_rows, dtype)
+    classes = validate.as_class_weight(class_weight, n_classes, dtype)
+    y = validate.as_targets(y)
+    if y.ndim == 2:
+        if ignore_index is not None:
+            raise ValueError("ignore_index: expected None with probability targets")
+        labels, probabilities = None, validate.as_probabilities(y, n_rows, n_classes, dtype)
+    else:
+        probabilities = None
+        labels, ignored = validate.as_labels(y, n_rows, n_classes, ignore_index)
+        if ignored is not None:
+            kept = (~ignored).astype(dtype)
+            weight = kept if weight is None else weight * kept
+    counted = weight
+    soft = probabilities is not None or smoothing > 0 or (alpha > 0 and class_weight is not None)
+    if labels is not None and class_weight is not None:
+        counted = classes[labels] if weight is None else weight * classes[labels]
+        if not soft:
+            weight = counted
+    total = 1.0
+    if reduction == "mean":
+        total = total_weight(n_rows, counted)
+    return Targets(
+        labels=labels,
+        probabilities=probabilities,
+        weight=weight,
+        counted=counted,
+        soft=soft,
+        peak=np.ascontiguousarray(classes * dtype.type(1 - smoothing)),
+        floor=np.ascontiguousarray(classes * dtype.type(smoothing / n_classes)),
+        alpha=alpha,
+        total=total,
+    )
+
+
+def total_weight(n_rows: int, counted: Array | None) -> float:
+    """Return what a mean divides by; not zero, and finite."""
+    total = RowSum()
+    if counted is not None:
+        total.add(counted)
+    return checked_total(n_rows if counted is None else total.finish())
+
+
+def checked_total(total: float) -> float:
+    """Refuse a mean over nothing, or over more than a float can hold."""
+    if total == np.inf:
+        raise ValueError("sample_weight: expected weights whose sum is finite")
+    if total == 0:
+        raise ValueError(
+            "reduction: a mean needs at least one row that counts, but every row is ignored or "
+            "has a sample_weight or class_weight of zero"
+        )
+    return total
+
+
+def penalty(W: Array, l2: float) -> float:
+    """l2·‖W‖², in float64; nothing where ``l2`` is 0, whatever W is."""
+    return l2 * float(np.einsum("kd,kd->", W, W, dtype=np.float64)) if l2 else 0.0

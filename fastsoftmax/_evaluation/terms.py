@@ -1,0 +1,27 @@
+"""Targets as kernels are given them: by address."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.memory import address
+from fastsoftmax._evaluation.targets import Targets
+from fastsoftmax._kernels.softmax.losses import Terms
+
+
+def make_terms(
+    targets: Targets, start: int = 0, row_losses: npt.NDArray[Any] | None = None
+) -> Terms:
+    """Return addresses of the targets of rows ``start`` and on; the arrays must outlive them."""
+    return Terms(
+        labels=address(targets.labels, start),
+        weight=address(targets.weight, start),
+        targets=address(targets.probabilities, start),
+        soft=targets.soft,
+        peak=address(targets.peak),
+        floor=address(targets.floor),
+        alpha=targets.alpha,
+        row_losses=address(row_losses, start),
+    )

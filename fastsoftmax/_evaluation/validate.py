@@ -1,0 +1,213 @@
+"""Every cast, check and error message, once: one function per argument."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.csr import CSR, as_csr, is_sparse
+
+Array = npt.NDArray[Any]
+
+_WIDE_INTEGERS = ("i4", "i8", "u4", "u8")
+
+
+def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """float32 or float64: what data of ``dtype`` is computed in."""
+    kind = f"{dtype.kind}{dtype.itemsize}"
+    if kind in ("f4", "f2", "b1") or (dtype.kind in "iu" and dtype.itemsize <= 2):
+        return np.dtype(np.float32)
+    if kind == "f8" or kind in _WIDE_INTEGERS:
+        return np.dtype(np.float64)
+    raise TypeError(
+        f"{name}: expected real numbers (float16 to float64, integers or bool), got dtype {dtype}"
+    )
+
+
+def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
+    """``value`` as an array of ``ndim`` dimensions, without a copy where it already is one."""
+    array = _converted(value, name, shape)
+    if array.ndim != ndim:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def as_targets(y: Any) -> Array:
+    """``y`` as an array, of labels or of target rows."""
+    return _converted(y, "y", "(n_samples,) or (n_samples, n_classes)")
+
+
+def _converted(value: Any, name: str, shape: str) -> Array:
+    if is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
+    try:
+        if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+            value = np.from_dlpack(value)
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:  # the last two: torch's
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name}: expected an array of shape {shape}, got {error}") from None
+
+
+def as_features(X: Any, *, empty: bool = False) -> Array | CSR:
+    """X (N, D) of a dtype that can be computed with; D, and unless ``empty`` N, at least 1."""
+    array: Any = as_csr(X, "X") if is_sparse(X) else as_array(X, "X", 2, "(n_samples, n_features)")
+    compute_dtype(array.dtype, "X")
+    if array.shape[1] == 0 or (len(array) == 0 and not empty):
+        raise ValueError(f"X: expected at least one row and one feature, got shape {array.shape}")
+    checked: Array | CSR = array
+    return checked
+
+
+def as_weights(W: Any, n_features: int, dtype: npt.DTypeLike) -> Array:
+    """W (K, D), K at least 2, in C order and the compute dtype."""
+    array = as_array(W, "W", 2, "(n_classes, n_features)")
+    compute_dtype(array.dtype, "W")
+    if array.shape[1] != n_features or array.shape[0] < 2:
+        raise ValueError(
+            f"W: expected shape (n_classes >= 2, n_features = {n_features}), got {array.shape}"
+        )
+    # Writeable, as Numba compiles anew for read-only arrays; so is the bias.
+    return np.require(array, dtype, ["C", "A", "W"])
+
+
+def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
+    """Bias (K,) in the compute dtype, or None."""
+    if bias is None:
+        return None
+    array = as_array(bias, "bias", 1, f"(n_classes = {n_classes},)")
+    compute_dtype(array.dtype, "bias")
+    if array.shape != (n_classes,):
+        raise ValueError(f"bias: expected shape (n_classes = {n_classes},), got {array.shape}")
+    return np.require(array, dtype, ["C", "A", "W"])
+
+
+def as_labels(
+    y: Any, n_rows: int, n_classes: int | None, ignore_index: int | None = None
+) -> tuple[Array, Array | None]:
+    """Integer labels (N,) in [0, K), as contiguous int64, and which rows are to be ignored."""
+    array = as_array(y, "y", 1, f"(n_samples = {n_rows},)")
+    if array.dtype.kind not in "iub":
+        raise TypeError(f"y: expected integer class labels, got dtype {array.dtype}")
+    if array.shape != (n_rows,):
+        raise ValueError(f"y: expected shape (n_samples = {n_rows},), got {array.shape}")
+    ignored = None
+    if ignore_index is not None:
+        ignored = array == _as_integer(ignore_index, "ignore_index")
+        array = np.where(ignored, 0, array)
+    # Unsigned, a negative label is a huge one: one pass finds both ends. A uint64 above the
+    # int64 range comes out the same way.
+    labels = np.require(array, requirements=["C", "A"]).astype(np.int64, copy=False)
+    largest = int(labels.view(np.uint64).max(initial=0))
+    if largest >= (1 << 31 if n_classes is None else n_classes):
+        low, high = int(array.min()), int(array.max())
+        limit = "n_classes" if n_classes is None else n_classes
+        raise ValueError(f"y: expected labels in [0, {limit}), got labels from {low} to {high}")
+    return labels, ignored
+
+
+def as_probabilities(y: Any, n_rows: int, n_classes: int, dtype: npt.DTypeLike) -> Array:
+    """Non-negative, finite target rows (N, K) in C order and the compute dtype."""
+    shape = f"(n_samples = {n_rows}, n_classes = {n_classes})"
+    array = as_array(y, "y", 2, shape)
+    if array.dtype.kind != "f":
+        raise TypeError(f"y: expected float target rows or integer labels (N,), got {array.dtype}")
+    compute_dtype(array.dtype, "y")
+    if array.shape != (n_rows, n_classes):
+        raise ValueError(f"y: expected shape {shape}, got {array.shape}")
+    if array.size and not (array.min() >= 0 and array.max() < np.inf):
+        raise ValueError("y: expected finite, non-negative target rows")
+    return np.require(array, dtype, ["C", "A"])
+
+
+def as_class_weight(class_weight: Any, n_classes: int, dtype: npt.DTypeLike) -> Array:
+    """Finite, non-negative weights (K,) in the compute dtype; ones for None."""
+    if class_weight is None:
+        return np.ones(n_classes, dtype)
+    return _as_nonnegative(class_weight, "class_weight", n_classes, "n_classes", dtype)
+
+
+def as_sample_weight(sample_weight: Any, n_rows: int, dtype: npt.DTypeLike) -> Array | None:
+    """Finite, non-negative weights (N,) in the compute dtype, or None."""
+    if sample_weight is None:
+        return None
+    return _as_nonnegative(sample_weight, "sample_weight", n_rows, "n_samples", dtype)
+
+
+def _as_nonnegative(value: Any, name: str, length: int, of: str, dtype: npt.DTypeLike) -> Array:
+    array = as_array(value, name, 1, f"({of} = {length},)")
+    compute_dtype(array.dtype, name)
+    if array.shape != (length,):
+        raise ValueError(f"{name}: expected shape ({of} = {length},), got {array.shape}")
+    with np.errstate(over="ignore"):
+        weights = np.require(array, dtype, ["C", "A"])
+    # min and max are NaN where any weight is.
+    if length and not (weights.min() >= 0 and weights.max() < np.inf):
+        raise ValueError(f"{name}: expected finite, non-negative weights")
+    return weights
+
+
+def as_strength(l2: Any, name: str = "l2") -> float:
+    """Return a finite, non-negative float."""
+    try:
+        value = float(l2)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {type(l2).__name__}") from None
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: expected a finite number >= 0, got {l2!r}")
+    return value
+
+
+def as_vector(w: Any, size: int, name: str = "w") -> Array:
+    """Return a flat parameter vector of ``size`` floats."""
+    array = as_array(w, name, 1, f"({size},)")
+    compute_dtype(array.dtype, name)
+    if array.shape != (size,):
+        raise ValueError(f"{name}: expected shape ({size},), got {array.shape}")
+    return array
+
+
+def as_count(n: Any, name: str, at_least: int) -> int:
+    """Return an integer not below ``at_least``."""
+    value = _as_integer(n, name)
+    if value < at_least:
+        raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
+    return value
+
+
+def _as_integer(n: Any, name: str) -> int:
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(n).__name__}") from None
+
+
+def check_out(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], given: Array, name: str
+) -> None:
+    """Refuse an ``out`` that is not a writeable array of the result's shape and dtype.
+
+    It must be the input ``given`` itself, called ``name``, or share no memory with it.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected an ndarray, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {out.shape}")
+    if out.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out: expected a writeable array, got a read-only one")
+    check_overlap(out, given, name)
+
+
+def check_overlap(out: Array, given: Array, name: str) -> None:
+    """Refuse an ``out`` that shares memory with the input ``given`` and is not the same array."""
+    if out is given or not np.may_share_memory(out, given):
+        return
+    same = out.__array_interface__["data"][0] == given.__array_interface__["data"][0]
+    if not (same and out.strides == given.strides) and np.shares_memory(out, given):
+        raise ValueError(f"out: expected {name} itself or an array sharing no memory with it")

@@ -1,0 +1,91 @@
+"""The loop over slots: every slot adds its blocks of rows to its own slab, in order.
+
+Which worker runs a slot does not matter, so every number of workers ends in the same bits.
+"""
+
+from __future__ import annotations
+
+from numba.extending import overload
+
+from fastsoftmax._kernels.jit import OPTIONS, inlined, kernel
+from fastsoftmax._kernels.linear.dense import accumulate_dense_block
+from fastsoftmax._kernels.linear.sparse import SparseProblem, accumulate_sparse_block
+from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.tasks import draw_task, draw_worker
+from fastsoftmax._kernels.vector.simd import as_int64_pointer
+
+
+def next_block(problem, slot, n_slots, after):
+    """Return the block that follows block ``after`` (-1: the first one) in a slot."""
+    raise NotImplementedError
+
+
+def accumulate_block(problem, terms, block, following, gradient, scratch):
+    """Add a block of rows to a slab; return its loss."""
+    raise NotImplementedError
+
+
+@overload(next_block, jit_options=OPTIONS)
+def _next_block(problem, slot, n_slots, after):
+    """Choose by the type of the problem."""
+    if problem.instance_class is SparseProblem:
+        return next_sparse_block
+    return next_dense_block
+
+
+@overload(accumulate_block, jit_options=OPTIONS)
+def _accumulate_block(problem, terms, block, following, gradient, scratch):
+    """Choose by the type of the problem."""
+    if problem.instance_class is SparseProblem:
+        return accumulate_sparse_block
+    return accumulate_dense_block
+
+
+def next_dense_block(problem, slot, n_slots, after):
+    """Dense blocks go to the slots in turn."""
+    return (slot - problem.first_block) % n_slots if after < 0 else after + n_slots
+
+
+def next_sparse_block(problem, slot, n_slots, after):
+    """Sparse blocks go where `assign_blocks` has put them."""
+    owners, block = as_int64_pointer(problem.slots), after + 1
+    while block * problem.block_rows < problem.n_rows and owners[block] != slot:
+        block += 1
+    return block
+
+
+@inlined
+def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
+    """Add this chunk's blocks of a slot to the slot's own slab, in order.
+
+    While the last block is worked on, the first block of ``next_slot`` is prefetched. A chunk of a
+    stream has two or three blocks a slot, and without this a third of them would not be prefetched.
+    """
+    n_slots = len(slabs)
+    block = next_block(problem, slot, n_slots, -1)
+    while block * problem.block_rows < problem.n_rows:
+        if problem.first_block + block == slot:  # the first blocks go to the slots in turn
+            if problem.mode != LOSS:
+                slabs[slot, :] = 0
+            losses[slot] = 0
+        following = next_block(problem, slot, n_slots, block)
+        ahead = following
+        if following * problem.block_rows >= problem.n_rows and next_slot < n_slots:
+            ahead = next_block(problem, next_slot, n_slots, -1)
+        losses[slot] += accumulate_block(problem, terms, block, ahead, slabs[slot], scratch)
+        block = following
+
+
+@kernel
+def draw_slots(job, arrays):
+    """Draw slots and run them; each worker has a row of scratch."""
+    problem, terms = job
+    slabs, losses, scratch, shared = arrays
+    worker = draw_worker(shared)
+    slot = draw_task(shared)
+    while slot < len(slabs):
+        # This worker's next slot is not known yet: drawn ahead, it would wait while another worker
+        # is idle. The slot that all workers together will have reached then is a good guess.
+        next_slot = slot + shared[1]
+        run_slot(problem, terms, slot, next_slot, slabs, losses, scratch[worker])
+        slot = draw_task(shared)

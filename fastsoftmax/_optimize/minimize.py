@@ -1,0 +1,103 @@
+"""From a problem to its minimum: coordinates, preconditioner, solver."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.problem import Problem
+from fastsoftmax._optimize import solvers
+from fastsoftmax._optimize.coordinates import CentredProblem
+from fastsoftmax._optimize.preconditioners import Preconditioners
+
+Array = npt.NDArray[Any]
+
+SOLVERS = ("auto", "lbfgs", "newton-cg")
+INTERRUPTED = "interrupted"
+
+
+@dataclasses.dataclass(frozen=True)
+class Iterate:
+    """Where a solver is: what progress lines, callbacks and checkpoints are made of."""
+
+    state: solvers.State
+    centred: CentredProblem
+
+    @property
+    def parameters(self) -> tuple[Array, Array]:
+        """W (K, D) and b (K,), zeros without an intercept."""
+        W, b = self.centred.original(self.state.x)
+        return W, np.zeros(len(W)) if b is None else b
+
+    @property
+    def gradient_norm(self) -> float:
+        """Largest entry of |∇J|, in the original coordinates."""
+        return self.state.norms[-1]
+
+    @property
+    def passes(self) -> int:
+        """Passes over the data made so far."""
+        return self.state.n_evaluations + self.state.n_products
+
+
+def minimize(
+    problem: Problem,
+    *,
+    solver: str = "auto",
+    tol: float = 1e-4,
+    max_iter: int = 1000,
+    start: tuple[Array, Array | None] | None = None,
+    state: solvers.State | None = None,
+    progress: Callable[[Iterate], None] | None = None,
+) -> Iterate:
+    """Minimise until no entry of ∇J, in the original coordinates, exceeds ``tol``.
+
+    Parameters
+    ----------
+    problem : Problem
+        In memory, streamed, or on Dask's workers.
+    solver : {"auto", "lbfgs", "newton-cg"}
+        "auto" begins with L-BFGS and changes to Newton's method where convergence is slow.
+    tol, max_iter : float, int
+        When to stop.
+    start : tuple of arrays (W, b), optional
+        Where to start; zeros by default.
+    state : State, optional
+        A state of an earlier run on the same data, to go on from exactly.
+    progress : callable, optional
+        Called with an `Iterate` after every iteration.
+
+    Returns
+    -------
+    Iterate
+        The last one. A KeyboardInterrupt ends the run with ``state.message`` "interrupted".
+    """
+    # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = CentredProblem(problem)
+        preconditioners = Preconditioners(centred)
+
+        def norm(gradient: Array) -> float:
+            return float(np.abs(centred.original_gradient(gradient)).max())
+
+        task = solvers.Minimization(
+            objective=centred,
+            preconditioner=preconditioners,
+            renewed=preconditioners.renewed,
+            norm=norm,
+            tol=tol,
+            max_iter=max_iter,
+            noise=float(np.finfo(problem.dtype).eps),
+            progress=None if progress is None else lambda s: progress(Iterate(s, centred)),
+        )
+        if state is None:
+            state = task.start(problem.zeros() if start is None else centred.start(*start))
+        try:
+            solvers.minimize(task, state, solver)
+        except KeyboardInterrupt:
+            state.message = INTERRUPTED
+    return Iterate(state, centred)

@@ -1,0 +1,89 @@
+"""A sample of the rows, of which means and preconditioners are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.dataset import evenly
+from fastsoftmax._evaluation.problem import Problem
+from fastsoftmax._evaluation.products import blocks
+from fastsoftmax._optimize.linalg import small_product
+from fastsoftmax.special import softmax
+
+Array = npt.NDArray[Any]
+
+_MEAN_ROWS, _FEWEST_MEAN_ROWS, _MEAN_ENTRIES = 4096, 1024, 1 << 20
+_SAMPLE_BYTES = 64 << 20
+
+
+def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
+    """Weighted mean of the rows, or zeros where no feature lies far from zero for its spread.
+
+    Features near zero need no centring: metrics know of the intercept, and float32 loses nothing.
+    The kernel then reads X where it lies, which is a little faster.
+    """
+    if weight is None:
+        weight = np.ones(len(rows))
+    total = weight.sum()
+    if total == 0:
+        return np.zeros(rows.shape[1])
+    # Not by BLAS, whose threads would spin on.
+    mean = np.einsum("i,ij->j", weight, rows) / total
+    variance = np.einsum("i,ij,ij->j", weight, rows, rows) / total - mean**2
+    return np.asarray(mean if (mean**2 > variance).any() else np.zeros_like(mean))
+
+
+class Sample:
+    """Rows x̃ = (x - μ, 1) that metrics are made of, in the compute dtype.
+
+    In memory these are all rows; of streamed ones an even sample is kept. μ is the mean of some
+    thousand of them: it makes the intercepts nearly independent of the weights, which is all that
+    is asked of it.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        data = problem.data
+        self.fit_intercept, self.dtype = problem.fit_intercept, problem.dtype
+        # A sparse sample cannot be bounded by bytes beforehand: as if one in ten was stored.
+        bytes_a_row = problem.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
+        self._X, self._weight = data.sample(max(int(_SAMPLE_BYTES / bytes_a_row), 1000))
+        self.n_rows = int(self._X.shape[0])
+        self.mean = np.zeros(problem.n_features)
+        if self.fit_intercept and not data.is_sparse:
+            most = max(_MEAN_ENTRIES // problem.n_features, _FEWEST_MEAN_ROWS)
+            rows = self.evenly(min(most, _MEAN_ROWS))
+            self.mean = worthwhile_mean(self._X[rows].astype(np.float64), self.weights(rows))
+
+    def evenly(self, n_rows: int) -> Array:
+        """Row numbers spread evenly."""
+        return evenly(n_rows, self.n_rows)
+
+    def weights(self, rows: Array) -> Array:
+        """s·T of some rows."""
+        return np.ones(len(rows)) if self._weight is None else self._weight[rows].astype(float)
+
+    def rows(self, rows: Array, columns: Array | None = None) -> Array:
+        """Copy some rows, the ones of the intercept included, or only some columns of them."""
+        part, mean, n_features = self._X[rows], self.mean, len(self.mean)
+        if columns is not None:
+            part, mean, n_features = part[:, columns], mean[columns], len(columns)
+        out = np.ones((len(rows), n_features + self.fit_intercept), self.dtype)
+        part = part if isinstance(part, np.ndarray) else part.toarray()
+        np.subtract(part, mean.astype(self.dtype), out=out[:, :n_features])
+        return out
+
+    def curvatures(self, W: Array) -> Array:
+        """1 - Σ_k p_k² of every row, for W (K, D + 1) of x̃."""
+        n_features = len(self.mean)
+        bias = W[:, n_features] - W[:, :n_features] @ self.mean if self.fit_intercept else 0.0
+        shift = np.asarray(bias, np.float32)[..., None]
+        W = np.ascontiguousarray(W[:, :n_features], np.float32)
+        out = np.empty(self.n_rows)
+        for part in blocks(self.n_rows, 8192):
+            logits = small_product(W, self._X[part].astype(np.float32, copy=False))
+            P = softmax(logits + shift, axis=0)
+            out[part] = 1 - np.einsum("ki,ki->i", P, P)
+        return np.maximum(out, 0)

@@ -1,0 +1,292 @@
+"""Minimise a smooth convex function; nothing here knows what the data are.
+
+Both solvers work in a preconditioner, a positive definite approximation of the Hessian given by what its
+inverse does to a gradient. That is the same as a change of variables to whitened coordinates, but
+the iterates stay in the caller's, and the preconditioner may be replaced on the way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.products import add_and_dot
+from fastsoftmax._optimize.linalg import dot
+
+Array = npt.NDArray[Any]
+# What the inverse does to one or several vectors: together they take hardly longer than one.
+Preconditioner = Callable[..., list[Array]]
+Norm = Callable[[Array], float]
+# Called after every iteration.
+Progress = Callable[["State"], None]
+
+_ARMIJO = 1e-4
+_CURVATURE = 0.9
+_MAX_TRIALS = 20
+_MAX_PRODUCTS = 100
+# A preconditioner is kept while conjugate gradients need no more products in it.
+_FEW_PRODUCTS = 8
+# L-BFGS renews its preconditioner after so many iterations, and when they have trebled.
+_RENEWAL = 15
+# Iterations over which convergence is judged, and the most that may still be ahead.
+_WINDOW = 10
+_PATIENCE = 40
+EXHAUSTED = "no step improves the loss: its precision is exhausted"
+
+
+class Objective(Protocol):
+    """What is minimised: value and gradient, and for Newton's method the Hessian's products."""
+
+    def __call__(self, x: Array, /) -> tuple[float, Array]:
+        """Value and gradient at ``x``."""
+
+    def hessp(self, x: Array, v: Array, /) -> Array:
+        """Return the Hessian at ``x`` times ``v``."""
+
+
+@dataclasses.dataclass
+class State:
+    """All that a solver knows between two iterations: enough to go on from, in another process."""
+
+    x: Array
+    loss: float
+    gradient: Array
+    n_iter: int = 0
+    n_evaluations: int = 1
+    n_products: int = 0
+    steps: list[Array] = dataclasses.field(default_factory=list)
+    changes: list[Array] = dataclasses.field(default_factory=list)
+    curvatures: list[float] = dataclasses.field(default_factory=list)  # products of the two
+    norms: list[float] = dataclasses.field(default_factory=list)
+    newton: bool = False  # whether "auto" has changed to Newton's method
+    preconditioner_at: Array | None = (
+        None  # where Newton's preconditioner was taken; None: the first one
+    )
+    last_products: int = 0  # products of the last Newton step
+    message: str = ""
+
+    def forget(self) -> None:
+        """Forget the steps made so far."""
+        self.steps, self.changes, self.curvatures = [], [], []
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether neither the loss nor the gradient has overflown, or met a NaN."""
+        return bool(np.isfinite(self.loss) and np.isfinite(self.norms[-1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimization:
+    """What the solvers are given.
+
+    ``preconditioner(x)`` gives a preconditioner close to the curvature at ``x``, ``preconditioner(None)`` the one to start
+    in; None where there is no better one. A point is good enough where ``norm`` of the gradient is
+    at most ``tol``. ``noise`` is the relative error of values of the objective. For L-BFGS on its
+    way ``renewed(x)`` gives the first preconditioner with some of the curvature at ``x``, or None.
+    """
+
+    objective: Objective
+    preconditioner: Callable[[Array | None], Preconditioner | None]
+    norm: Norm
+    tol: float
+    max_iter: int
+    noise: float
+    memory: int = 12
+    progress: Progress | None = None
+    renewed: Callable[[Array], Preconditioner | None] = lambda x: None
+
+    def start(self, x0: Array) -> State:
+        """Evaluate the starting point."""
+        loss, gradient = self.objective(x0)
+        return State(np.array(x0, np.float64), loss, gradient, norms=[self.norm(gradient)])
+
+    def first_preconditioner(self) -> Preconditioner:
+        """Return the preconditioner to start in."""
+        preconditioner = self.preconditioner(None)
+        assert preconditioner is not None
+        return preconditioner
+
+    def goes_on(self, state: State) -> bool:
+        """Whether there is something left to do, and iterations to do it in."""
+        if state.norms[-1] <= self.tol or state.message == EXHAUSTED:
+            return False
+        if state.n_iter >= self.max_iter:
+            state.message = "max_iter reached"
+            return False
+        return state.is_finite
+
+
+def minimize(task: Minimization, state: State, solver: str = "auto") -> State:
+    """Run "lbfgs", "newton-cg", or "auto": the former, until convergence turns out to be slow.
+
+    L-BFGS in the bound's preconditioner takes about 15 passes where labels are noisy. Where classes
+    separate the curvature at the optimum is far below the bound, and Newton's method in a preconditioner
+    that follows the iterate overtakes it: digits with noise, N = 100,000 and l2 = 1e-6, took 154
+    passes instead of 1500.
+    """
+    if not task.goes_on(state):  # no preconditioner is needed, and of NaNs there is none
+        return state
+    if solver == "newton-cg" or state.newton:
+        return minimize_newton_cg(task, state)
+    may_change = solver == "auto"
+    if minimize_lbfgs(task, state, may_change).newton:
+        minimize_newton_cg(task, state)
+    return state
+
+
+def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -> State:
+    """L-BFGS in the first preconditioner; with ``may_change`` it ends where Newton's method is due."""
+    at = state.preconditioner_at
+    solve = (None if at is None else task.renewed(at)) or task.first_preconditioner()
+    while task.goes_on(state):
+        if _is_renewal(state.n_iter) and (preconditioner := task.renewed(state.x)) is not None:
+            solve, state.preconditioner_at = preconditioner, state.x
+        if may_change and _is_slow(state.norms, task.tol):
+            if task.preconditioner(state.x) is not None:
+                state.newton = True
+                state.forget()
+                break
+            may_change = False
+        if not _advance(task, state, -_two_loops(state, solve)):
+            if not state.steps:
+                state.message = EXHAUSTED
+            # Steps that came of a rounding error may be at fault: once more without them.
+            state.forget()
+    return state
+
+
+def _is_renewal(n_iter: int) -> bool:
+    """Whether ``n_iter`` is _RENEWAL times a power of three."""
+    while n_iter > _RENEWAL and n_iter % 3 == 0:
+        n_iter //= 3
+    return n_iter == _RENEWAL
+
+
+def _is_slow(norms: list[float], tol: float) -> bool:
+    """Whether more than ``_PATIENCE`` iterations are to be expected at the present pace."""
+    if len(norms) <= _WINDOW:
+        return False
+    pace = np.log(norms[-1 - _WINDOW] / norms[-1]) / _WINDOW
+    return bool(np.log(norms[-1] / max(tol, 1e-300)) > _PATIENCE * pace)
+
+
+def _two_loops(state: State, solve: Preconditioner) -> Array:
+    """Return the L-BFGS approximation of the inverse Hessian times the gradient."""
+    q, steps, changes = state.gradient.copy(), state.steps, state.changes
+    if not steps:
+        return solve(q)[0]
+    weights = [0.0] * len(steps)
+    product = dot(steps[-1], q)
+    for i in reversed(range(len(steps))):
+        weights[i] = product / state.curvatures[i]
+        product = add_and_dot(q, -weights[i], changes[i], steps[i - 1])
+    r, z = solve(q, changes[-1])
+    r *= state.curvatures[-1] / dot(changes[-1], z)
+    product = dot(changes[0], r)
+    for i, step in enumerate(steps):
+        following = changes[(i + 1) % len(steps)]
+        product = add_and_dot(r, weights[i] - product / state.curvatures[i], step, following)
+    return r
+
+
+def _advance(task: Minimization, state: State, direction: Array) -> bool:
+    """Move the state along a direction, and remember the step; False where nothing is gained."""
+    found = _search(task, state, direction)
+    if found is None:
+        return False
+    x, loss, gradient = found
+    step, change = x - state.x, gradient - state.gradient
+    curvature = dot(step, change)
+    if curvature > 1e-14 * np.sqrt(dot(change, change) * dot(step, step)):
+        state.steps = [*state.steps, step][-task.memory :]
+        state.changes = [*state.changes, change][-task.memory :]
+        state.curvatures = [*state.curvatures, curvature][-task.memory :]
+    state.x, state.loss, state.gradient = x, loss, gradient
+    state.norms = [*state.norms, task.norm(gradient)][-_WINDOW - 1 :]
+    state.n_iter += 1
+    if task.progress is not None:
+        task.progress(state)
+    return True
+
+
+def _search(
+    task: Minimization, state: State, direction: Array
+) -> tuple[Array, float, Array] | None:
+    """Find a step that meets the weak Wolfe conditions, by bisection and extrapolation.
+
+    Where the loss changes by less than its own error its gradient decides, as in Hager and Zhang's
+    approximate conditions. Returns (x, loss, gradient) there, or None.
+    """
+    slope = dot(state.gradient, direction)
+    if not slope < 0:
+        return None
+    slack = task.noise * max(abs(state.loss), 1e-30)
+    low, high, t = 0.0, np.inf, 1.0
+    best = None
+    for _ in range(_MAX_TRIALS):
+        x = state.x + t * direction
+        loss, gradient = task.objective(x)
+        state.n_evaluations += 1
+        there = dot(gradient, direction) if np.isfinite(loss) else np.inf
+        short = abs(loss - state.loss) <= slack and abs(there) <= abs(slope)
+        if not (loss <= state.loss + _ARMIJO * t * slope or short):
+            high = t
+            # The minimum of the parabola through both values and the slope here.
+            gap = loss - state.loss - t * slope
+            fit = -slope * t * t / (2 * gap) if np.isfinite(gap) and gap > 0 else 0.0
+            t = min(max(fit, low + 0.1 * (high - low)), low + 0.5 * (high - low))
+            continue
+        best = x, loss, gradient
+        if there >= _CURVATURE * slope:
+            return best
+        low = t
+        t = 2.5 * t if high == np.inf else 0.5 * (low + high)
+    return best
+
+
+def minimize_newton_cg(task: Minimization, state: State) -> State:
+    """Newton's method; a step by conjugate gradients in a preconditioner taken there or a little before."""
+    solve: Preconditioner | None = None
+    if state.preconditioner_at is not None:
+        solve = task.preconditioner(state.preconditioner_at)
+    elif not state.newton:
+        solve = task.first_preconditioner()
+    while task.goes_on(state):
+        if solve is None or state.last_products > _FEW_PRODUCTS:
+            solve = task.preconditioner(state.x) or solve or task.first_preconditioner()
+            state.preconditioner_at = state.x
+        before = state.n_products
+        direction = _conjugate_gradients(task.objective, state, solve)
+        state.last_products = state.n_products - before
+        if not _advance(task, state, direction):
+            state.message = EXHAUSTED
+        state.forget()
+    return state
+
+
+def _conjugate_gradients(objective: Objective, state: State, solve: Preconditioner) -> Array:
+    """Approximate -H⁻¹g, the closer the smaller the gradient already is."""
+    d = np.zeros_like(state.x)
+    r = -state.gradient
+    (z,) = solve(r)
+    p, rho = z.copy(), dot(r, z)
+    goal = rho * min(0.25, np.sqrt(rho / max(abs(state.loss), 1e-30))) ** 2
+    for _ in range(_MAX_PRODUCTS):
+        product = objective.hessp(state.x, p)
+        state.n_products += 1
+        curvature = dot(p, product)
+        if not curvature > 0:
+            break
+        alpha = rho / curvature
+        d += alpha * p
+        r -= alpha * product
+        (z,) = solve(r)
+        previous, rho = rho, dot(r, z)
+        if rho <= goal:
+            break
+        p = z + (rho / previous) * p
+    return d if d.any() else z

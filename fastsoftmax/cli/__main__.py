@@ -1,0 +1,5 @@
+"""``python -m fastsoftmax.cli``."""
+
+from fastsoftmax.cli import main
+
+main()

@@ -1,0 +1,148 @@
+"""Data sets on disk, larger than memory, as sources of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastsoftmax.sources._arrays import ArraySource, NpySource, open_npz
+from fastsoftmax.sources._chunk_source import ChunkSource
+
+__all__ = ["ArraySource", "ChunkSource", "Chunks", "open_source"]
+
+_SVMLIGHT = (".svm", ".svmlight", ".libsvm")
+
+
+class Chunks(NamedTuple):
+    """Rows that a function gives chunk by chunk, with what an estimator must know of them.
+
+    Attributes
+    ----------
+    function : callable
+        ``function()`` gives a fresh iterator over chunks (X, codes) or (X, codes, sample_weight);
+        see `fastsoftmax.SoftmaxObjective.from_chunks`.
+    n_features : int
+        D.
+    classes : sequence
+        The labels, sorted; a code is an index into them.
+    feature_names : list of str, optional
+        Names of the columns of X.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax.linear_model import SoftmaxRegression
+    >>> from fastsoftmax.sources import Chunks
+    >>> X = np.random.default_rng(0).standard_normal((1000, 3))
+    >>> codes = (X[:, 0] > 0).astype(int)
+    >>> def read():
+    ...     for start in range(0, 1000, 300):
+    ...         yield X[start : start + 300], codes[start : start + 300]
+    >>> model = SoftmaxRegression().fit(Chunks(read, 3, ["down", "up"]))
+    >>> model.predict([[1.0, 0.0, 0.0]]).tolist()
+    ['up']
+    """
+
+    function: Callable[[], Iterable[Any]]
+    n_features: int
+    classes: Any
+    feature_names: list[str] | None = None
+
+    def __call__(self) -> Iterable[Any]:
+        """Give a fresh iterator of chunks."""
+        return self.function()
+
+
+def open_source(
+    path: str | Path,
+    target: str | None = None,
+    features: list[str] | None = None,
+    chunk_rows: int | None = None,
+    *,
+    labelled: bool = True,
+) -> ChunkSource:
+    r"""Open a data set for `SoftmaxRegression.fit` or `SoftmaxObjective.from_chunks`.
+
+    The labels are read once here, for ``classes``; of the features two chunks are in memory at a
+    time, and what it takes to decode the next (of a .npz file all).
+
+    Parameters
+    ----------
+    path : str or Path
+        A .parquet or .pq file, or a directory of .parquet files; a .csv file; an svmlight file
+        (.svm, .svmlight, .libsvm); X.npy beside y.npy, or a directory with X.npy and y.npy or with
+        pairs X_*.npy and y_*.npy; a .npz file with X and y.
+    target : str, optional
+        Column of the labels, in Parquet and CSV files.
+    features : list of str, optional
+        Columns to read as features, in this order; by default all but the target.
+    chunk_rows : int, optional
+        Rows of a chunk at most; by default what fills 16 MiB.
+    labelled : bool, default True
+        Whether there are labels. A source without them gives ``features()`` only.
+
+    Returns
+    -------
+    ChunkSource
+        With ``n_rows``, ``n_features``, ``feature_names`` and ``classes``.
+
+    Raises
+    ------
+    ValueError
+        Where a file is not what it claims to be, here or while it is streamed. The message names
+        the file, and the row group, rows or lines.
+    ImportError
+        Without pyarrow, for Parquet.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastsoftmax import SoftmaxObjective
+    >>> from fastsoftmax.sources import open_source
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "flowers.csv"
+    >>> _ = path.write_text("length,width,kind\n1.5,2,rose\n3,0.5,lily\n2.5,1,lily\n")
+    >>> source = open_source(path, target="kind")
+    >>> source.n_rows, source.feature_names, source.classes.tolist()
+    (3, ['length', 'width'], ['lily', 'rose'])
+    >>> obj = SoftmaxObjective.from_chunks(
+    ...     source, n_features=source.n_features, n_classes=len(source.classes)
+    ... )
+    >>> round(obj.value(obj.x0), 4)
+    0.6931
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or directory")
+    if has_columns(path):
+        if labelled and target is None:
+            raise ValueError(f"{path}: no labels: name their column with target")
+        target = target if labelled else None
+        if path.suffix == ".csv":
+            from fastsoftmax.sources._text import CSVSource
+
+            return CSVSource(path, target, features, chunk_rows)
+        from fastsoftmax.sources._parquet import ParquetSource
+
+        return ParquetSource(path, target, features, chunk_rows)
+    if not path.is_dir() and path.suffix not in (*_SVMLIGHT, ".npz", ".npy"):
+        raise ValueError(
+            f"{path}: expected .parquet, .csv, .npy, .npz, {', '.join(_SVMLIGHT)} or a directory "
+            f'of .parquet or .npy files, got "{path.suffix}"'
+        )
+    if target is not None or features is not None:
+        raise ValueError(f"{path}: target and features are for files whose columns have names")
+    if path.suffix in _SVMLIGHT:
+        from fastsoftmax.sources._text import SvmlightSource
+
+        return SvmlightSource(path, chunk_rows)
+    if path.suffix == ".npz":
+        return open_npz(path, chunk_rows, labelled)
+    return NpySource(path, chunk_rows, labelled)
+
+
+def has_columns(path: Path) -> bool:
+    """Whether it is a data set whose columns have names, to be read by them."""
+    if path.is_dir():
+        return any(path.rglob("*.parquet"))
+    return path.suffix in (".parquet", ".pq", ".csv")

@@ -1,0 +1,44 @@
+"""Columns that lie apart in memory, put side by side in rows.
+
+The kernels read columns as they lie, too, but fifty streams at once are too many for the hardware's
+prefetching: at (131072, 50, 10) in float32 an evaluation took 24 ms on one core instead of 11. This
+takes 2.1 ms, which is memory's pace: prefetching in software gained a twentieth. A loop that moved
+eight columns at a time took 3.2, NumPy's assignment of a column at a time 14 to 18.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastsoftmax._evaluation.backend import jit_disabled
+
+Array = npt.NDArray[Any]
+
+# Lanes of a vector, at most.
+_LANES = 16
+# Bits are moved, not numbers: floats of their size stand for all.
+_CARRIERS: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
+
+
+class Columns:
+    """Columns (N,) of a table, to be written in rows."""
+
+    def __init__(self, columns: list[Array], dtype: np.dtype[Any]) -> None:
+        self._columns = [np.require(column, dtype, ["C", "A"]) for column in columns]
+        addresses = [column.__array_interface__["data"][0] for column in self._columns]
+        addresses += addresses[-1:] * (_LANES - len(addresses))
+        self._addresses = np.array(addresses, np.int64)
+
+    def interleave(self, start: int, places: Array, out: Array) -> None:
+        """Write row ``start`` + i, for each i, into row ``places[i]`` of ``out``, in C order."""
+        carrier = _CARRIERS.get(out.itemsize)
+        if jit_disabled() or carrier is None or len(places) < _LANES:
+            for i, column in enumerate(self._columns):
+                out[places, i] = column[start : start + len(places)]
+            return
+        from fastsoftmax._kernels.algebra.interleave import interleave_columns
+
+        interleave_columns(self._addresses, start, places, out.view(carrier))

@@ -1,0 +1,263 @@
+"""Solvers and metrics: optima, passes, and states one can go on from."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.datasets import load_digits
+
+from fastsoftmax import SoftmaxObjective
+from fastsoftmax._evaluation import backend
+from fastsoftmax._optimize import cholesky
+from fastsoftmax._evaluation import products
+from fastsoftmax._evaluation import vector_sweeps
+from fastsoftmax._optimize import preconditioners
+from fastsoftmax._optimize import solvers
+from fastsoftmax._optimize import minimize
+from fastsoftmax._evaluation.backend import FULL, LOWER_A, LOWER_B, multiply_add
+from fastsoftmax._optimize.coordinates import CentredObjective
+from fastsoftmax._optimize.preconditioners import Metrics
+
+
+class Quadratic:
+    """½ (x - 3)ᵀ A (x - 3)."""
+
+    def __init__(self, A):
+        self.A = A
+
+    def __call__(self, x):
+        return float((x - 3) @ self.A @ (x - 3)) / 2, self.A @ (x - 3)
+
+    def hessp(self, x, v):
+        return self.A @ v
+
+
+def problem_of(objective, metric=lambda x: lambda *g: list(g), **options):
+    settings = {"tol": 1e-8, "max_iter": 100, "noise": 1e-16, **options}
+    return solvers.Problem(objective, metric, lambda g: float(np.abs(g).max()), **settings)
+
+
+def noisy_problem(dtype=np.float64, rows=3000, n_features=12, n_classes=5):
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((rows, n_features)) @ rng.standard_normal((n_features, n_features))
+    y = (mixed[:, :n_classes] + 3 * rng.gumbel(size=(rows, n_classes))).argmax(axis=1)
+    X = mixed * np.geomspace(1e-2, 1e2, n_features) + rng.normal(size=n_features)
+    return X.astype(dtype), y
+
+
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
+def test_solvers_know_nothing_of_data(solver):
+    problem = problem_of(Quadratic(np.diag([1.0, 2.0, 5.0])))
+    state = solvers.minimize(problem, problem.start(np.zeros(3)), solver)
+    np.testing.assert_allclose(state.x, 3.0, atol=1e-7)
+    assert state.norms[-1] <= 1e-8
+    assert state.message == ""
+    assert state.n_evaluations >= state.n_iter >= 1
+    assert (state.n_products > 0) == (solver == "newton-cg")
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+def test_the_right_metric_needs_one_step(solver):
+    A = np.array([[1e4, 3.0], [3.0, 1e-2]])
+    inverse = np.linalg.inv(A)
+    problem = problem_of(Quadratic(A), lambda x: lambda *g: [inverse @ v for v in g], tol=1e-6)
+    state = solvers.minimize(problem, problem.start(np.zeros(2)), solver)
+    assert state.n_iter == 1
+
+
+def test_it_stops_where_nothing_improves_any_more():
+    def stuck(x):
+        return 1.0 + float((x**2).sum()) * 1e-30, np.ones(2)
+
+    problem = problem_of(stuck, noise=0.0)
+    state = solvers.minimize(problem, problem.start(np.ones(2)), "lbfgs")
+    assert state.message == solvers.EXHAUSTED
+    assert state.n_iter < problem.max_iter
+
+
+@pytest.mark.parametrize("kind", ["bound", "full", "blocks"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_metrics_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatch):
+    monkeypatch.setattr("fastsoftmax._optimize.preconditioners._PASSES", 1e9)  # all rows
+    X, y = noisy_problem()
+    obj = SoftmaxObjective(X, y, l2=1e-3, fit_intercept=fit_intercept)
+    centred = CentredObjective(obj)
+    metrics = Metrics(centred)
+    v = minimize.minimize(obj, tol=1e-6).state.x
+    metric = {"bound": preconditioners._bound, "full": lambda: preconditioners._full(v),
+              "blocks": lambda: preconditioners._blocks(v)}[kind]()  # fmt: skip
+    rng = np.random.default_rng(1)
+    ratios = []
+    for _ in range(8):
+        u = centred.without_shift(rng.standard_normal(obj.size))
+        (back,) = metric(centred.hessp(v, u))
+        scale = np.sqrt(u @ centred.hessp(v, u))
+        ratios.append(np.sqrt(back @ centred.hessp(v, back)) / scale)
+        if kind == "full":  # all rows were taken: it is the inverse
+            assert np.sqrt((back - u) @ centred.hessp(v, back - u)) <= 1e-3 * scale
+    if kind == "bound":
+        assert max(ratios) <= 1 + 1e-6  # M is nowhere less than the Hessian
+    assert min(ratios) > 0.05
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
+def test_few_passes_where_labels_are_noisy(dtype, solver):
+    X, y = noisy_problem(dtype)
+    last = minimize.minimize(SoftmaxObjective(X, y, l2=1e-5), solver=solver, tol=1e-4)
+    exact = minimize.minimize(SoftmaxObjective(X.astype(float), y, l2=1e-5), tol=1e-8)
+    W, b = last.parameters
+    obj = SoftmaxObjective(X.astype(float), y, l2=1e-5)
+    assert last.gradient_norm <= 1e-4
+    assert obj.value(obj.pack(W, b)) <= exact.state.loss * (1 + 1e-5)
+    assert last.passes <= 60
+    assert math.isclose(W.sum(), 0, abs_tol=1e-6 * np.abs(W).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_newton_takes_over_where_classes_separate(dtype):
+    X, y = load_digits(return_X_y=True)
+    obj = SoftmaxObjective(X.astype(dtype), y, l2=1e-6)
+    last = minimize.minimize(obj, tol=1e-5, max_iter=300)
+    assert last.state.newton
+    assert last.gradient_norm <= 1e-5
+    assert last.passes < 400
+
+
+def test_sparse_and_wide_take_the_diagonal():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 30))
+    y = (X[:, :5] + rng.gumbel(size=(3000, 5))).argmax(axis=1)
+    wide = sparse.random_array((3000, 3000), density=0.01, format="csr", rng=0)
+    wide = sparse.csr_array(sparse.hstack([sparse.csr_array(X), wide]))
+    obj = SoftmaxObjective(wide, y, l2=1e-2)
+    assert not Metrics(CentredObjective(obj)).follows
+    last = minimize.minimize(obj, tol=1e-5, max_iter=300)
+    assert last.gradient_norm <= 1e-5
+    same = minimize.minimize(SoftmaxObjective(wide.toarray(), y, l2=1e-2), tol=1e-5, max_iter=300)
+    assert last.state.loss == pytest.approx(same.state.loss, rel=1e-6)
+
+
+def test_frequent_features_of_a_wide_problem_are_taken_together(monkeypatch):
+    X, y = noisy_problem(rows=4000, n_features=30)
+    rare = sparse.random_array((4000, 2500), density=0.002, format="csr", rng=0)
+    obj = SoftmaxObjective(sparse.csr_array(sparse.hstack([sparse.csr_array(X), rare])), y, l2=1e-4)
+    assert not Metrics(CentredObjective(obj)).has_gram
+    passes = {}
+    for head in (1, 1024):
+        monkeypatch.setattr("fastsoftmax._optimize.preconditioners._HEAD", head)
+        last = minimize.minimize(obj, tol=1e-4, max_iter=1000)
+        assert last.gradient_norm <= 1e-4
+        passes[head] = last.passes
+    assert passes[1024] < passes[1] / 2
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 16, 20])
+def test_a_state_goes_on_bit_by_bit(stop_after):
+    X, y = load_digits(return_X_y=True)
+    obj = SoftmaxObjective(X, y, l2=1e-6)
+    states = []
+    whole = minimize.minimize(
+        obj, tol=1e-6, progress=lambda it: states.append(copy.deepcopy(it.state))
+    )
+    assert whole.state.newton
+    resumed = minimize.minimize(obj, tol=1e-6, state=states[stop_after])
+    np.testing.assert_array_equal(resumed.state.x, whole.state.x)
+    assert resumed.state.n_iter == whole.state.n_iter
+
+
+def test_an_interruption_keeps_what_was_reached():
+    X, y = noisy_problem()
+    obj = SoftmaxObjective(X, y, l2=1e-5)
+
+    def interrupt(iterate):
+        if iterate.state.n_iter == 3:
+            raise KeyboardInterrupt
+
+    last = minimize.minimize(obj, tol=1e-8, progress=interrupt)
+    assert last.state.message == minimize.INTERRUPTED
+    assert last.state.n_iter == 3
+    assert last.state.loss < obj.value(obj.x0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 1), (1500, 51), (777, 65), (300, 130)])
+def test_gram_and_cholesky(shape, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    X, weight = rng.standard_normal(shape).astype(dtype), rng.random(shape[0])
+    expected = (X.astype(float) * weight[:, None]).T @ X
+    found = preconditioners._gram(X.__getitem__, weight)
+    np.testing.assert_allclose(found, expected, atol=30 * np.finfo(dtype).eps * expected.max())
+    monkeypatch.setattr(_gram, "n_product_workers", lambda *_: 2)
+    assert np.array_equal(preconditioners._gram(X.__getitem__, weight), found)
+    scale = np.geomspace(1e-3, 1e3, shape[1])
+    M, G = (found + np.eye(shape[1])) * scale[:, None] * scale, rng.standard_normal((4, shape[1]))
+    np.testing.assert_allclose(cholesky.solver(M)(G @ M), G, rtol=1e-6, atol=1e-6)
+
+
+def test_a_singular_matrix_is_made_definite():
+    v = np.arange(1.0, 100)
+    assert np.isfinite(cholesky.solver(np.outer(v, v))(v[None])).all()
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25])
+def test_squares_may_lie_beyond_float32(factor):
+    X = np.random.default_rng(0).standard_normal((500, 3)).astype(np.float32)
+    scaled = X * np.array([1, factor, 1], np.float32)
+    expected = scaled.astype(float).T @ scaled.astype(float)
+    np.testing.assert_allclose(
+        np.diag(preconditioners._gram(scaled.__getitem__, np.ones(500))), np.diag(expected), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("n", [5, 1 << 16, 100_003])
+def test_a_sweep_is_the_same_on_any_thread_count(n, monkeypatch):
+    a, b, c = np.random.default_rng(0).standard_normal((3, n))
+    expected = a + 0.7 * b
+    found = []
+    for count in (1, 2):
+        monkeypatch.setattr(_vectors, "threads", lambda count=count: count)
+        changed = a.copy()
+        found.append((backend.add_and_dot(changed, 0.7, b, c), changed))
+    np.testing.assert_allclose(found[0][1], expected, rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(found[0][0], expected @ c, rtol=1e-10)
+    assert found[0][0] == found[1][0] and np.array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 2), (70, 65, 130), (13, 200, 24)])
+def test_products_are_the_same_on_any_thread_count(shape, monkeypatch):
+    rows, depth, columns = shape[0], shape[1], shape[2] * 8
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((rows, depth)), rng.standard_normal((depth, columns))
+    cases = (a, b, FULL), (np.tril(a), b, LOWER_A), (a, np.tril(b), LOWER_B)
+    for left, right, lower in cases:
+        for strided in (left, np.asfortranarray(left)):
+            results = []
+            for count in (1, 2):
+                monkeypatch.setattr(_gram, "n_product_workers", lambda *_, count=count: count)
+                out = np.ones((rows, columns))
+                multiply_add(strided, right, out, lower)
+                results.append(out)
+            np.testing.assert_allclose(results[0], 1 + left @ right, atol=1e-12)
+            assert np.array_equal(*results)
+
+
+def test_wide_problems_renew_their_metric(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((2000, 300), density=0.05, format="csr", rng=rng, dtype=np.float64)
+    y = (X @ rng.standard_normal((300, 4)) * 4 + rng.gumbel(size=(2000, 4))).argmax(axis=1)
+    monkeypatch.setattr("fastsoftmax._optimize.preconditioners._MAX_FEATURES", 10)
+    monkeypatch.setattr("fastsoftmax._optimize.preconditioners._HEAD", 20)
+    obj, states = SoftmaxObjective(X, y, l2=1e-5), []
+    last = minimize.minimize(
+        obj, tol=1e-8, progress=lambda iterate: states.append(copy.copy(iterate.state))
+    )
+    assert states[14].metric_at is None
+    assert states[15].metric_at is states[14].x
+    assert last.state.norms[-1] <= 1e-8
+    resumed = minimize.minimize(obj, tol=1e-8, state=copy.copy(states[17]))
+    assert np.array_equal(resumed.state.x, last.state.x)
+    monkeypatch.setattr(solvers, "_RENEWAL", 10**6)
+    assert minimize.minimize(obj, tol=1e-8).passes > last.passes
