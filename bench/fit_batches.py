@@ -29,7 +29,7 @@ def optimum(n_rows: int) -> float:
     from fastsoftmax._optimize import minimize
 
     X, y = data(n_rows)
-    last = minimize.minimize(SoftmaxObjective(X.astype(float), y, l2=L2), tol=1e-7)
+    last = minimize.minimize(SoftmaxObjective(X.astype(float), y, l2=L2).problem, tol=1e-7)
     return loss_of(X, y, L2, *last.parameters)
 
 

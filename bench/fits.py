@@ -37,7 +37,7 @@ def best_known(problem: FitProblem, X: Any, y: np.ndarray) -> dict[str, float]:
     from fastsoftmax._optimize import minimize
 
     X = X.astype(np.float64)
-    last = minimize.minimize(SoftmaxObjective(X, y, l2=problem.l2), tol=1e-9, max_iter=1000)
+    last = minimize.minimize(SoftmaxObjective(X, y, l2=problem.l2).problem, tol=1e-9, max_iter=1000)
     ours = fit_peers.loss_of(X, y, problem.l2, *last.parameters)
     C = 1 / (2 * problem.l2 * X.shape[0])
     model = LogisticRegression(C=C, tol=1e-14, max_iter=_POLISH, warm_start=True)

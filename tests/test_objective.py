@@ -7,7 +7,7 @@ from scipy.optimize import check_grad, minimize
 
 import fastsoftmax
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax._optimize.coordinates import CentredObjective
+from fastsoftmax._optimize.coordinates import CentredProblem
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -92,7 +92,7 @@ def test_centred_coordinates_are_the_same_function(fit_intercept):
     X = X * np.logspace(-2, 2, 7) + np.array([0, 5, -3, 0, 100, 0, 1])
     X[:, 3] = 4.0
     obj = SoftmaxObjective(X, y, l2=0.05, fit_intercept=fit_intercept, sample_weight=s)
-    centred = CentredObjective(obj)
+    centred = CentredProblem(obj.problem)
     v = centred.start(W, bias if fit_intercept else None)
     w = obj.pack(*centred.original(v))
     loss, gradient = centred(v)

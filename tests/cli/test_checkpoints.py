@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 
 import fastsoftmax
 from fastsoftmax import SoftmaxObjective, cli
-from fastsoftmax.cli import _model_files
 from fastsoftmax._optimize import minimize
+from fastsoftmax.cli import _model_files
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint, save_checkpoint
 
 RUN = {"l2": 1e-6, "names": ["a", "b"], "nothing": None}
@@ -44,11 +44,11 @@ def test_every_iteration_can_be_gone_on_from(solver, tmp_path):
         n_saved += 1
 
     options = {"solver": solver, "tol": 1e-6, "max_iter": 40}
-    whole = minimize.minimize(obj, progress=save, **options)
+    whole = minimize.minimize(obj.problem, progress=save, **options)
     assert whole.state.newton == (solver == "auto")
     for number in sorted({0, 1, n_saved // 2, n_saved - 1}):
         state = load_checkpoint(tmp_path / f"{number}.npz", RUN)
-        resumed = minimize.minimize(obj, state=state, **options)
+        resumed = minimize.minimize(obj.problem, state=state, **options)
         np.testing.assert_array_equal(resumed.state.x, whole.state.x)
         assert resumed.state.n_iter == whole.state.n_iter
         assert resumed.passes == whole.passes
@@ -57,7 +57,7 @@ def test_every_iteration_can_be_gone_on_from(solver, tmp_path):
 
 def state_of(iterations=3):
     X, y = load_digits(return_X_y=True)
-    return minimize.minimize(SoftmaxObjective(X, y), max_iter=iterations)
+    return minimize.minimize(SoftmaxObjective(X, y).problem, max_iter=iterations)
 
 
 def test_other_runs_are_refused(tmp_path):
@@ -169,7 +169,9 @@ def test_kills_at_any_moment_change_no_bit(digits, here):
     # Once more, from the end.
     assert here(*resumed)[0] == 0
     model = _model_files.load_model(digits / "m.npz").model
-    np.testing.assert_array_equal(model.coef_, _model_files.load_model(digits / "whole.npz").model.coef_)
+    np.testing.assert_array_equal(
+        model.coef_, _model_files.load_model(digits / "whole.npz").model.coef_
+    )
 
 
 @pytest.mark.parametrize("extra", [[], ["--stream"]])
@@ -201,7 +203,9 @@ def test_what_resume_says(extra, digits, here):
     assert code == 0
     assert "going on from iteration 5 in c.npz" in errors
     assert here(*longer, "--output", "straight.npz")[0] == 0
-    resumed, straight = (_model_files.load_model(digits / f"{name}.npz") for name in ("resumed", "straight"))
+    resumed, straight = (
+        _model_files.load_model(digits / f"{name}.npz") for name in ("resumed", "straight")
+    )
     np.testing.assert_array_equal(resumed.model.coef_, straight.model.coef_)
     np.testing.assert_array_equal(resumed.model.intercept_, straight.model.intercept_)
     assert resumed.model.n_iter_ == straight.model.n_iter_ == 12

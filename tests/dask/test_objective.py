@@ -14,7 +14,7 @@ from problems import make_problem
 from scipy import sparse
 
 import fastsoftmax
-from fastsoftmax._optimize.coordinates import CentredObjective
+from fastsoftmax._optimize.coordinates import CentredProblem
 
 pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
 
@@ -26,8 +26,8 @@ from distributed import Client, wait  # noqa: E402
 
 import fastsoftmax.dask  # noqa: E402
 from fastsoftmax import _dask_shares, _dask_sums  # noqa: E402
-from fastsoftmax.dask._direct import call_where_they_are  # noqa: E402
 from fastsoftmax.dask import SoftmaxObjective  # noqa: E402
+from fastsoftmax.dask._direct import call_where_they_are  # noqa: E402
 
 
 def spread(cuts, *arrays):
@@ -117,7 +117,7 @@ def test_samples_are_those_of_a_stream(client, problem):
     for n_rows in (1, 333, 5000, 9000):
         for got, want in zip(obj._data.sample(n_rows), streamed._data.sample(n_rows), strict=True):
             np.testing.assert_array_equal(got, want)
-    assert CentredObjective(obj).pool.n_rows == 5000
+    assert CentredProblem(obj.problem).sample.n_rows == 5000
 
 
 def test_large_weights_travel_and_are_added_between_workers_with_the_same_bits(

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from fastsoftmax import SoftmaxObjective
 from fastsoftmax._evaluation.dataset import read_ahead, reblock
-from fastsoftmax._optimize.coordinates import CentredObjective
+from fastsoftmax._optimize.coordinates import CentredProblem
 
 KINDS = {
     "float32": lambda X: X.astype(np.float32),
@@ -37,7 +37,7 @@ def chunked(cuts, *arrays):
 def everything(obj, w, v):
     """All an objective computes, as bytes."""
     loss, gradient = obj(w)
-    pool = CentredObjective(obj).pool  # what the solvers' metrics are made of
+    pool = CentredProblem(obj.problem).sample  # what the solvers' metrics are made of
     rows = pool.evenly(100)
     arrays = (
         gradient, obj.hessp(w, v), obj.hess_diag(w), pool.mean, pool.rows(rows), pool.weights(rows),

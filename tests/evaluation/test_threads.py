@@ -14,8 +14,8 @@ import pytest
 from problems import make_problem
 
 import fastsoftmax
-from fastsoftmax._kernels import driver
 from fastsoftmax._evaluation.plans import make_plan, make_sparse_plan, n_workers
+from fastsoftmax._kernels import driver
 
 SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400)]
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastsoftmax._kernels.vector import emit
-from fastsoftmax._kernels.vector import tiles
+from fastsoftmax._kernels.vector import emit, tiles
 from fastsoftmax._kernels.vector.elementary import exp, log
 from fastsoftmax._kernels.vector.lanes import integer_bits, lane_numbers, permute
 from fastsoftmax._kernels.vector.simd import advance, lane_count, load, pointer, splat, store
@@ -193,7 +192,9 @@ def outcome(tmp_path_factory):
         running = {}
         for target, environment in OTHER_TARGETS.items():
             vector_bytes = 16 if target == "no AVX" else 32
-            code = SWEEP.format(tests=str(Path(__file__).parent), vector_bytes=vector_bytes)
+            code = SWEEP.format(
+                tests=str(Path(__file__).parent.parent / "helpers"), vector_bytes=vector_bytes
+            )
             running[target] = pool.submit(run, code, environment)
         for dtype in ("float32", "float64"):
             # A fresh cache: machine code loaded from Numba's cache cannot be read back.

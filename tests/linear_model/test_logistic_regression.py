@@ -32,7 +32,7 @@ def test_scikit_learn_checks(estimator, check):
 
 def test_scikit_learns_own_tests():
     """Those with CV in their name run LogisticRegressionCV, which is not ours."""
-    here = pathlib.Path(__file__).parent
+    here = pathlib.Path(__file__).parent.parent / "helpers"
     result = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "--pyargs", "-p", "sklearn_suite",

@@ -7,8 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax.linear_model import _adam
-from fastsoftmax.linear_model import SoftmaxRegression
+from fastsoftmax.linear_model import SoftmaxRegression, _adam
 
 
 def make_rows(dtype=np.float32, sort=False):

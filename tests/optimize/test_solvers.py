@@ -10,15 +10,10 @@ from sklearn.datasets import load_digits
 
 from fastsoftmax import SoftmaxObjective
 from fastsoftmax._evaluation import backend
-from fastsoftmax._optimize import cholesky
-from fastsoftmax._evaluation import products
-from fastsoftmax._evaluation import vector_sweeps
-from fastsoftmax._optimize import preconditioners
-from fastsoftmax._optimize import solvers
-from fastsoftmax._optimize import minimize
 from fastsoftmax._evaluation.backend import FULL, LOWER_A, LOWER_B, multiply_add
-from fastsoftmax._optimize.coordinates import CentredObjective
-from fastsoftmax._optimize.preconditioners import Metrics
+from fastsoftmax._optimize import cholesky, minimize, preconditioners, solvers
+from fastsoftmax._optimize.coordinates import CentredProblem
+from fastsoftmax._optimize.preconditioners import Preconditioners
 
 
 class Quadratic:
@@ -83,9 +78,9 @@ def test_metrics_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatc
     monkeypatch.setattr("fastsoftmax._optimize.preconditioners._PASSES", 1e9)  # all rows
     X, y = noisy_problem()
     obj = SoftmaxObjective(X, y, l2=1e-3, fit_intercept=fit_intercept)
-    centred = CentredObjective(obj)
-    metrics = Metrics(centred)
-    v = minimize.minimize(obj, tol=1e-6).state.x
+    centred = CentredProblem(obj.problem)
+    metrics = Preconditioners(centred)
+    v = minimize.minimize(obj.problem, tol=1e-6).state.x
     metric = {"bound": preconditioners._bound, "full": lambda: preconditioners._full(v),
               "blocks": lambda: preconditioners._blocks(v)}[kind]()  # fmt: skip
     rng = np.random.default_rng(1)
@@ -106,8 +101,8 @@ def test_metrics_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatc
 @pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
 def test_few_passes_where_labels_are_noisy(dtype, solver):
     X, y = noisy_problem(dtype)
-    last = minimize.minimize(SoftmaxObjective(X, y, l2=1e-5), solver=solver, tol=1e-4)
-    exact = minimize.minimize(SoftmaxObjective(X.astype(float), y, l2=1e-5), tol=1e-8)
+    last = minimize.minimize(SoftmaxObjective(X, y, l2=1e-5).problem, solver=solver, tol=1e-4)
+    exact = minimize.minimize(SoftmaxObjective(X.astype(float), y, l2=1e-5).problem, tol=1e-8)
     W, b = last.parameters
     obj = SoftmaxObjective(X.astype(float), y, l2=1e-5)
     assert last.gradient_norm <= 1e-4
@@ -120,7 +115,7 @@ def test_few_passes_where_labels_are_noisy(dtype, solver):
 def test_newton_takes_over_where_classes_separate(dtype):
     X, y = load_digits(return_X_y=True)
     obj = SoftmaxObjective(X.astype(dtype), y, l2=1e-6)
-    last = minimize.minimize(obj, tol=1e-5, max_iter=300)
+    last = minimize.minimize(obj.problem, tol=1e-5, max_iter=300)
     assert last.state.newton
     assert last.gradient_norm <= 1e-5
     assert last.passes < 400
@@ -133,10 +128,12 @@ def test_sparse_and_wide_take_the_diagonal():
     wide = sparse.random_array((3000, 3000), density=0.01, format="csr", rng=0)
     wide = sparse.csr_array(sparse.hstack([sparse.csr_array(X), wide]))
     obj = SoftmaxObjective(wide, y, l2=1e-2)
-    assert not Metrics(CentredObjective(obj)).follows
-    last = minimize.minimize(obj, tol=1e-5, max_iter=300)
+    assert not Preconditioners(CentredProblem(obj.problem)).follows
+    last = minimize.minimize(obj.problem, tol=1e-5, max_iter=300)
     assert last.gradient_norm <= 1e-5
-    same = minimize.minimize(SoftmaxObjective(wide.toarray(), y, l2=1e-2), tol=1e-5, max_iter=300)
+    same = minimize.minimize(
+        SoftmaxObjective(wide.toarray(), y, l2=1e-2).problem, tol=1e-5, max_iter=300
+    )
     assert last.state.loss == pytest.approx(same.state.loss, rel=1e-6)
 
 
@@ -144,11 +141,11 @@ def test_frequent_features_of_a_wide_problem_are_taken_together(monkeypatch):
     X, y = noisy_problem(rows=4000, n_features=30)
     rare = sparse.random_array((4000, 2500), density=0.002, format="csr", rng=0)
     obj = SoftmaxObjective(sparse.csr_array(sparse.hstack([sparse.csr_array(X), rare])), y, l2=1e-4)
-    assert not Metrics(CentredObjective(obj)).has_gram
+    assert not Preconditioners(CentredProblem(obj.problem)).has_gram
     passes = {}
     for head in (1, 1024):
         monkeypatch.setattr("fastsoftmax._optimize.preconditioners._HEAD", head)
-        last = minimize.minimize(obj, tol=1e-4, max_iter=1000)
+        last = minimize.minimize(obj.problem, tol=1e-4, max_iter=1000)
         assert last.gradient_norm <= 1e-4
         passes[head] = last.passes
     assert passes[1024] < passes[1] / 2
@@ -160,10 +157,10 @@ def test_a_state_goes_on_bit_by_bit(stop_after):
     obj = SoftmaxObjective(X, y, l2=1e-6)
     states = []
     whole = minimize.minimize(
-        obj, tol=1e-6, progress=lambda it: states.append(copy.deepcopy(it.state))
+        obj.problem, tol=1e-6, progress=lambda it: states.append(copy.deepcopy(it.state))
     )
     assert whole.state.newton
-    resumed = minimize.minimize(obj, tol=1e-6, state=states[stop_after])
+    resumed = minimize.minimize(obj.problem, tol=1e-6, state=states[stop_after])
     np.testing.assert_array_equal(resumed.state.x, whole.state.x)
     assert resumed.state.n_iter == whole.state.n_iter
 
@@ -176,7 +173,7 @@ def test_an_interruption_keeps_what_was_reached():
         if iterate.state.n_iter == 3:
             raise KeyboardInterrupt
 
-    last = minimize.minimize(obj, tol=1e-8, progress=interrupt)
+    last = minimize.minimize(obj.problem, tol=1e-8, progress=interrupt)
     assert last.state.message == minimize.INTERRUPTED
     assert last.state.n_iter == 3
     assert last.state.loss < obj.value(obj.x0)
@@ -208,7 +205,9 @@ def test_squares_may_lie_beyond_float32(factor):
     scaled = X * np.array([1, factor, 1], np.float32)
     expected = scaled.astype(float).T @ scaled.astype(float)
     np.testing.assert_allclose(
-        np.diag(preconditioners._gram(scaled.__getitem__, np.ones(500))), np.diag(expected), rtol=1e-5
+        np.diag(preconditioners._gram(scaled.__getitem__, np.ones(500))),
+        np.diag(expected),
+        rtol=1e-5,
     )
 
 
@@ -252,12 +251,12 @@ def test_wide_problems_renew_their_metric(monkeypatch):
     monkeypatch.setattr("fastsoftmax._optimize.preconditioners._HEAD", 20)
     obj, states = SoftmaxObjective(X, y, l2=1e-5), []
     last = minimize.minimize(
-        obj, tol=1e-8, progress=lambda iterate: states.append(copy.copy(iterate.state))
+        obj.problem, tol=1e-8, progress=lambda iterate: states.append(copy.copy(iterate.state))
     )
-    assert states[14].metric_at is None
-    assert states[15].metric_at is states[14].x
+    assert states[14].preconditioner_at is None
+    assert states[15].preconditioner_at is states[14].x
     assert last.state.norms[-1] <= 1e-8
-    resumed = minimize.minimize(obj, tol=1e-8, state=copy.copy(states[17]))
+    resumed = minimize.minimize(obj.problem, tol=1e-8, state=copy.copy(states[17]))
     assert np.array_equal(resumed.state.x, last.state.x)
     monkeypatch.setattr(solvers, "_RENEWAL", 10**6)
-    assert minimize.minimize(obj, tol=1e-8).passes > last.passes
+    assert minimize.minimize(obj.problem, tol=1e-8).passes > last.passes

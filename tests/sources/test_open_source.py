@@ -10,8 +10,8 @@ from sklearn.datasets import dump_svmlight_file
 from source_files import NAMES, N, collect, rows_and_weights, write_parquet
 
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax.sources._table_rows import Columns
 from fastsoftmax.sources import open_source
+from fastsoftmax.sources._table_rows import Columns
 
 
 @pytest.fixture(scope="module")
