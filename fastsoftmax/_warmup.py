@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastsoftmax._evaluation import pace
-from fastsoftmax._evaluation.products import gram, multiply_add
+from fastsoftmax._evaluation.grams import gram
 from fastsoftmax.functional import linear_cross_entropy_value_and_grad
 
 __all__ = ["warmup"]
@@ -34,7 +34,5 @@ def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:
             W = np.zeros((n_classes, n_features), dtype)
             for _ in range(pace.TRIALS + 1):
                 linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
-        for n in (8, 128):  # what a fit's first metric is made of, serial and parallel as well
-            square = np.zeros((n, n))
+        for n in (8, 128):  # what a fit's first preconditioner is made of, serial and parallel too
             gram(1024, n, dtype, lambda rows, out: out.fill(0))
-            multiply_add(square, square, square)

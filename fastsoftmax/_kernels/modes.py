@@ -6,6 +6,3 @@ the row scales are s·T. Of rows in memory: LOSS, GRADIENT, or one of the last t
 """
 
 LOSS, GRADIENT, PRODUCT, DIAGONAL, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(7)
-
-# Of a product of matrices: which of the two is lower triangular.
-FULL, LOWER_A, LOWER_B = 0, 1, 2

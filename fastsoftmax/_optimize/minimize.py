@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._optimize import solvers
 from fastsoftmax._optimize.coordinates import CentredProblem
+from fastsoftmax._optimize.linalg import one_blas_thread
 from fastsoftmax._optimize.preconditioners import Preconditioners
 
 Array = npt.NDArray[Any]
@@ -77,7 +78,7 @@ def minimize(
         The last one. A KeyboardInterrupt ends the run with ``state.message`` "interrupted".
     """
     # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         centred = CentredProblem(problem)
         preconditioners = Preconditioners(centred)
 

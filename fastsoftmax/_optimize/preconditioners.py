@@ -1,17 +1,17 @@
 """Preconditioners for the solvers: approximate inverse Hessians of softmax regression.
 
-With x̃ = (x - μ, 1), the Hessian at w is Σ s·T·(diag p - p pᵀ) ⊗ x̃x̃ᵀ / Σs + 2λ. Three of its
-approximations are used, each from a sample of the rows (a few passes' worth of work):
+With x̃ = (x - μ, 1), the Hessian at w is Σ s·T·(diag p - p pᵀ) ⊗ x̃x̃ᵀ / Σs + 2λ. Three
+approximations of it are used, each made of a sample of the rows for a few passes' worth of work:
 
     bound   ½·Σ s·T·x̃x̃ᵀ / Σs + 2λ for every class, which is nowhere less than the Hessian (Böhning,
             1992): one Cholesky factor of D × D, good where the labels are noisy
     full    the Hessian at w itself, where K·D is small
-    blocks  its diagonal blocks Σ s·T·p_k(1 - p_k)·x̃x̃ᵀ / Σs + 2λ, a class each
+    blocks  its diagonal blocks Σ s·T·p_k(1 - p_k)·x̃x̃ᵀ / Σs + 2λ, one for each class
 
-The last two follow the iterate; where the classes separate, curvature at the optimum is far below
-the bound. Wide problems take the bound of the features with most curvature, and the diagonal for
-the rest: for a bag of words, N = 100,000 and D = 50,000, the 64, 256 and 1024 first features took
-215, 167 and 118 passes. On the way the diagonal is taken anew.
+"full" and "blocks" follow the iterate: where the classes separate, the curvature at the optimum is
+far below the bound. Wide problems take the bound of the features with the most curvature together
+and the diagonal for the others: for a bag of words, N = 100,000 and D = 50,000, the 64, 256 and
+1024 first features took 215, 167 and 118 passes. That diagonal is taken anew on the way.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._evaluation.problem import flatten
-from fastsoftmax._evaluation.products import gram
-from fastsoftmax._optimize.cholesky import solver
 from fastsoftmax._optimize.coordinates import CentredProblem
-from fastsoftmax._optimize.linalg import small_product
+from fastsoftmax._optimize.linalg import cholesky_solver
 from fastsoftmax._optimize.solvers import Preconditioner
 from fastsoftmax.reference import softmax
 
@@ -34,14 +33,14 @@ Array = npt.NDArray[np.float64]
 _MAX_FEATURES = 2048
 _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
 _MAX_BLOCKS = 1 << 24  # entries of all classes' blocks together
-# Work of a preconditioner that follows the iterate, as passes over the data.
+# How many passes over the data the making of a preconditioner that follows the iterate may cost.
 _PASSES = 6
-# Features of a wide problem that the preconditioner takes together.
+# Features of a wide problem whose correlations are taken into account.
 _HEAD = 1024
 
 
 class Preconditioners:
-    """The preconditioners of an objective; called with a point, or with None for the one to start in."""
+    """The preconditioners of a problem: call it with a point, or with None for the first one."""
 
     def __init__(self, centred: CentredProblem) -> None:
         self.centred, self.problem, self.sample = centred, centred.problem, centred.sample
@@ -49,14 +48,15 @@ class Preconditioners:
         self.n_classes = centred.problem.n_classes
         self.has_bias = centred.problem.fit_intercept
         self.n_features = centred.problem.n_features + self.has_bias
-        # With fewer rows than features it is singular but for λ, and blows rounding up by 1/λ.
+        # With fewer rows than features Σ x̃x̃ᵀ is singular: only λ makes it invertible, and rounding
+        # errors grow by 1/λ.
         self.has_gram = self.n_features <= min(_MAX_FEATURES, centred.sample.n_rows // 2)
         self.follows = self.n_features <= _MAX_FEATURES and (
             self._is_small() or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
         )
 
     def __call__(self, v: Array | None) -> Preconditioner | None:
-        """Inverse of the approximate Hessian at ``v``; None where there is none but the first."""
+        """Return the preconditioner at ``v``; None where there is only the first one."""
         if v is None:
             return self._bound() if self.has_gram else self._head()
         if not self.follows:
@@ -64,16 +64,17 @@ class Preconditioners:
         return self._full(v) if self._is_small() else self._blocks(v)
 
     def renewed(self, v: Array) -> Preconditioner | None:
-        """Return the first preconditioner with the curvature at ``v`` in it; None where that is a bound."""
+        """Return the first preconditioner with the diagonal at ``v``; None for the bound."""
         return None if self.has_gram else self._head(v)
 
     def _is_small(self) -> bool:
+        """Whether the Hessian is formed whole."""
         return bool(self.n_classes * self.n_features <= _MAX_FULL)
 
     def _count(self, work: float, passes: float, a_feature: int = 100) -> int:
-        """Rows that cost ``passes`` passes over the data at ``work`` multiply-adds each.
+        """How many rows cost as much as ``passes`` passes, at ``work`` multiply-adds a row.
 
-        No more than a sample needs, ``a_feature`` for each feature.
+        There are never more of them than ``a_feature`` for each feature, which is enough.
         """
         n_rows = self.sample.n_rows
         a_pass = 4.0 * self.problem.n_rows * self.n_features * self.n_classes
@@ -83,8 +84,8 @@ class Preconditioners:
     def _curved_sample(self, v: Array, n_rows: int) -> tuple[Array, Array, Array]:
         """Rows x̃, their weights and probabilities; rows with much curvature are drawn more often.
 
-        Where classes separate, a few rows near the boundaries are all that bends the objective: of
-        evenly drawn rows hardly any, and conjugate gradients took 583 products instead of 133.
+        Where classes separate, only the few rows near the boundaries curve the objective. Of evenly
+        drawn rows hardly any is one of them: conjugate gradients took 583 products instead of 133.
         """
         sample, W = self.sample, self._by_row(v)
         every = np.arange(sample.n_rows)
@@ -98,11 +99,11 @@ class Preconditioners:
             every = np.minimum(np.searchsorted(edges, places), sample.n_rows - 1)
             weight = weight[every] / importance[every] * (edges[-1] / n_rows)
         X = sample.rows(every)
-        logits = small_product(W.astype(X.dtype), X)
+        logits = W.astype(X.dtype) @ X.T
         return X, weight, softmax(logits.T, axis=1)
 
     def _damp(self, M: Array, floor: float = 1e-10) -> Array:
-        """Add the penalty to a block of x̃x̃ᵀ, and what keeps it invertible, whatever the scales."""
+        """Add the penalty to a matrix Σ x̃x̃ᵀ, and as much as keeps it invertible at any scale."""
         diagonal = np.einsum("ii->i", M)
         diagonal[: len(M) - self.has_bias] += 2 * self.l2
         diagonal *= 1 + floor
@@ -110,20 +111,21 @@ class Preconditioners:
         return M
 
     def _bound(self) -> Preconditioner:
+        """Make the preconditioner "bound"."""
         # At (60k, 784, 10) fits with 8, 12, 23 and 70 rows a feature took 13, 12, 11 and 11 passes.
         sample = self.sample
         rows = sample.evenly(self._count(self.n_features**2 / 2, 1, 24))
         weight = sample.weights(rows)
         weight /= 2 * max(weight.sum(), 1e-300)
         M = _gram(lambda part: sample.rows(rows[part]), weight)
-        return self._by_class(solver(self._damp(M)))
+        return self._by_class(cholesky_solver(self._damp(M)))
 
     def _head(self, v: Array | None = None) -> Preconditioner:
-        """Correlations of the features with most curvature, the diagonal for the others.
+        """Make the preconditioner of a wide problem.
 
-        Those few are in most rows and go together, and with the intercept. The diagonal is that of
-        the bound, or of the Hessian at ``v``: a text (500k, 50k, 20) then took 63 passes, with the
-        bound all the way 90.
+        It has the correlations of the features with the most curvature, which are those that occur
+        in most rows, and the diagonal for the others. The diagonal is that of the bound, or of the
+        Hessian at ``v``: with the latter a text (500k, 50k, 20) took 63 passes instead of 90.
         """
         inner, K = self.problem, self.n_classes
         diagonal = self.centred.hess_diag(inner.zeros() if v is None else v)
@@ -139,16 +141,16 @@ class Preconditioners:
         def divide(G: Array) -> Array:
             return np.reshape(G.reshape(-1, *by_row.shape) / by_row, G.shape)
 
-        if sample.n_rows < 2 * _HEAD:  # too few for a bound that is not singular but for λ
+        if sample.n_rows < 2 * _HEAD:  # so few that their bound would be singular
             return self._by_class(divide)
         head = np.sort(np.argsort(by_row[:, :n].sum(axis=0))[-_HEAD:])
         rows = sample.evenly(8 * _HEAD)
         M = self._damp(_gram(sample.rows(rows, head).__getitem__, sample.weights(rows)))
         if self.has_bias:
             head = np.append(head, n)
-        # Only correlations come from the sample: a feature may be missing in it.
+        # Only correlations are taken from these rows: a feature may be missing in all of them.
         scale = 1 / np.sqrt(np.einsum("ii->i", M))
-        solve_head, root = solver(M * scale[:, None] * scale), np.sqrt(by_row[:, head])
+        solve_head, root = cholesky_solver(M * scale[:, None] * scale), np.sqrt(by_row[:, head])
 
         def solve(G: Array) -> Array:
             out = divide(G)
@@ -159,11 +161,11 @@ class Preconditioners:
         return self._by_class(solve)
 
     def _blocks(self, v: Array) -> Preconditioner:
+        """Make the preconditioner "blocks" at ``v``."""
         count = self._count(self.n_classes * self.n_features**2 / 2, _PASSES)
         X, weight, P = self._curved_sample(v, count)
-        solvers = [
-            solver(self._damp(_gram(X.__getitem__, weight * p * (1 - p)), 1e-6)) for p in P.T
-        ]
+        matrices = (_gram(X.__getitem__, weight * p * (1 - p)) for p in P.T)
+        solvers = [cholesky_solver(self._damp(M, 1e-6)) for M in matrices]
 
         def solve(G: Array) -> Array:
             out = np.empty_like(G)
@@ -174,35 +176,36 @@ class Preconditioners:
         return self._by_class(solve)
 
     def _full(self, v: Array) -> Preconditioner:
+        """Make the preconditioner "full" at ``v``."""
         n, K = self.n_features, self.n_classes
         X, weight, P = self._curved_sample(v, self._count(float(n * K) ** 2 / 2, _PASSES))
-        # In float32: the preconditioner needs no more digits, and it takes half the time.
+        # A preconditioner needs no more digits than float32 has, and float64 takes twice the time.
         x, p = X.astype(np.float32), (P * np.sqrt(weight[:, None])).astype(np.float32)
 
         def fill(rows: slice, out: Array) -> None:
             np.multiply(p[rows, :, None], x[rows, None, :], out=out.reshape(-1, K, n))
 
         H = -gram(len(x), K * n, np.float32, fill)
-        # H_kl = -Σ p_k p_l x̃x̃ᵀ between two classes, and H_kk = Σ p_k (1 - p_k) x̃x̃ᵀ what they sum
-        # up to.
+        # Between two classes H_kl = -Σ p_k p_l x̃x̃ᵀ; the blocks of a row of H sum up to zero.
         by_class = H.reshape(K, n, K, n)
         for k in range(K):
             by_class[k, :, k] = 0
             by_class[k, :, k] = self._damp(-by_class[k].sum(axis=1), 1e-6)
-        # Gradients have no part in a shift common to all classes, where H is next to singular.
+        # In the direction of a shift common to all classes H is nearly singular; gradients have no
+        # part in that direction, so it may be made stiff.
         stiffness = np.einsum("kiki->i", by_class) / K**2
         for i in range(n):
             by_class[:, i, :, i] += stiffness[i]
-        solve = solver(H)
+        solve = cholesky_solver(H)
         return self._by_class(lambda G: solve(G.reshape(-1, K * n)).reshape(G.shape))
 
     def _by_row(self, v: Array) -> Array:
-        """(K, D + 1) of a flat vector."""
+        """Return a flat vector as a matrix (K, D + 1), the intercepts in its last column."""
         W, c = self.problem.split(v)
         return W if c is None else np.column_stack([W, c])
 
     def _by_class(self, solve: Callable[[Array], Array]) -> Preconditioner:
-        """Preconditioner of what solves for rows (K, D + 1), or for those of several vectors together."""
+        """Make a preconditioner of a function that solves for the rows of `_by_row`'s matrices."""
         n = self.n_features - self.has_bias
 
         def preconditioner(*vectors: Array) -> list[Array]:
@@ -217,7 +220,7 @@ class Preconditioners:
 
 
 def _gram(take: Callable[[slice], Array], weight: Array) -> Array:
-    """Σ weight·x xᵀ, for weights ≥ 0, of rows x that ``take`` gives some of at a time."""
+    """Σ weight·x xᵀ for weights ≥ 0; ``take`` gives the rows x of a slice."""
     first = take(slice(0, 1))
     n_rows, n = len(weight), first.shape[1]
     scale = np.sqrt(weight)[:, None].astype(first.dtype)
@@ -227,7 +230,7 @@ def _gram(take: Callable[[slice], Array], weight: Array) -> Array:
 
     M = gram(n_rows, n, first.dtype, fill)
     diagonal = np.einsum("ii->i", M)
-    # Squares may lie beyond float32 where features do not.
+    # The squares of features may overflow or underflow in float32 where the features do not.
     small = diagonal < 1e-30
     if not np.isfinite(diagonal).all() or (small.any() and take(slice(0, n_rows))[:, small].any()):
         M = gram(n_rows, n, np.float64, fill)

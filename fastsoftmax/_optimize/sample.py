@@ -9,45 +9,44 @@ import numpy.typing as npt
 
 from fastsoftmax._evaluation.dataset import evenly
 from fastsoftmax._evaluation.problem import Problem
-from fastsoftmax._evaluation.products import blocks
-from fastsoftmax._optimize.linalg import small_product
 from fastsoftmax.special import softmax
 
 Array = npt.NDArray[Any]
 
+# Rows that μ is made of: as many as have _MEAN_ENTRIES features together, within the two bounds.
 _MEAN_ROWS, _FEWEST_MEAN_ROWS, _MEAN_ENTRIES = 4096, 1024, 1 << 20
+# Of streamed rows as many are kept as fill this.
 _SAMPLE_BYTES = 64 << 20
 
 
 def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
-    """Weighted mean of the rows, or zeros where no feature lies far from zero for its spread.
+    """Weighted mean of the rows, or zeros where every feature's mean is within its deviation.
 
-    Features near zero need no centring: metrics know of the intercept, and float32 loses nothing.
-    The kernel then reads X where it lies, which is a little faster.
+    Such features need no centring: preconditioners take the intercept into account, and float32
+    loses nothing. The kernel then reads X where it lies, which is a little faster.
     """
     if weight is None:
         weight = np.ones(len(rows))
     total = weight.sum()
     if total == 0:
         return np.zeros(rows.shape[1])
-    # Not by BLAS, whose threads would spin on.
-    mean = np.einsum("i,ij->j", weight, rows) / total
+    mean = weight @ rows / total
     variance = np.einsum("i,ij,ij->j", weight, rows, rows) / total - mean**2
     return np.asarray(mean if (mean**2 > variance).any() else np.zeros_like(mean))
 
 
 class Sample:
-    """Rows x̃ = (x - μ, 1) that metrics are made of, in the compute dtype.
+    """Rows x̃ = (x - μ, 1) that preconditioners are made of, in the compute dtype.
 
-    In memory these are all rows; of streamed ones an even sample is kept. μ is the mean of some
-    thousand of them: it makes the intercepts nearly independent of the weights, which is all that
-    is asked of it.
+    In memory these are all rows; of streamed rows an even sample is kept. μ is the mean of some
+    thousand of them: it makes the intercepts nearly independent of the weights, and for that an
+    approximate mean is enough.
     """
 
     def __init__(self, problem: Problem) -> None:
         data = problem.data
         self.fit_intercept, self.dtype = problem.fit_intercept, problem.dtype
-        # A sparse sample cannot be bounded by bytes beforehand: as if one in ten was stored.
+        # How much memory sparse rows take is not known beforehand: one entry in ten is assumed.
         bytes_a_row = problem.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
         self._X, self._weight = data.sample(max(int(_SAMPLE_BYTES / bytes_a_row), 1000))
         self.n_rows = int(self._X.shape[0])
@@ -82,8 +81,9 @@ class Sample:
         shift = np.asarray(bias, np.float32)[..., None]
         W = np.ascontiguousarray(W[:, :n_features], np.float32)
         out = np.empty(self.n_rows)
-        for part in blocks(self.n_rows, 8192):
-            logits = small_product(W, self._X[part].astype(np.float32, copy=False))
+        for first in range(0, self.n_rows, 8192):
+            part = slice(first, first + 8192)
+            logits = W @ self._X[part].astype(np.float32, copy=False).T
             P = softmax(logits + shift, axis=0)
             out[part] = 1 - np.einsum("ki,ki->i", P, P)
         return np.maximum(out, 0)
