@@ -1,4 +1,4 @@
-"""Run a plan: sums of loss and gradient over rows, dense or sparse."""
+"""Run a plan: sums of losses and gradients over rows, dense or sparse, by the kernels."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from fastsoftmax._kernels.modes import GRADIENT, LOSS
 
 Array = npt.NDArray[Any]
 
-# Rows in a layout the kernel does not read are converted this many bytes at a time.
+# Rows in a layout that the kernel does not read are converted this many bytes at a time.
 _CONVERTED_BYTES = 16 << 20
+# Up to so many elements of slabs are added up before another thread has woken up.
 _FINISH_SERIAL = 1 << 18
 
 
 class Accumulator:
-    """Sums over rows that come in one or many pieces: of what ``mode`` names.
+    """Sums, over rows that come in one chunk or many, of what ``mode`` names.
 
-    Pieces may be cut anywhere only if every piece but the last is a multiple of
-    ``plan.block_rows`` rows. ``direction`` (V, c) is what the Hessian is multiplied with.
+    The bits do not depend on the chunks if every chunk but the last has a multiple of
+    ``block_rows`` rows. ``direction`` (V, c) is what the Hessian is multiplied with.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Accumulator:
         self.plan, self.W, self.mode = plan, W, mode
         n_classes = len(W)
         self.bias = np.zeros(n_classes, W.dtype) if bias is None else bias
-        # Weights and biases of the logits: of the model, and of the direction behind them.
+        # The kernels compute the logits of the model and, behind them, those of the direction.
         self.rows, self.row_biases = W, self.bias
         if direction is not None:
             V, c = direction
@@ -64,7 +65,7 @@ class Accumulator:
         return self.plan.block_rows
 
     def _run(self, problem: Any, targets: Targets, work: int, start: int, losses: Any) -> None:
-        """Run the kernel on a problem of rows ``start`` and on of what ``targets`` belongs to."""
+        """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         dtype, n_rows = self.W.dtype, problem.n_rows
         terms = make_terms(targets, start, losses)
         workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
@@ -79,7 +80,7 @@ class Accumulator:
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def _padded_weights(self) -> Array:
-        """W with a tile of zeros behind it: whole vectors are read for the gradient in X."""
+        """W with a tile of zeros behind it, as the gradient in X reads whole vectors."""
         return np.concatenate([self.W.ravel(), np.zeros(self.plan.tile, self.W.dtype)])
 
     def loss(self, total: float, l2: float) -> float:
@@ -126,21 +127,22 @@ class DenseAccumulator(Accumulator):
         row_losses: Array | None = None,
         input_grad: Array | None = None,
     ) -> None:
-        """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
         if _readable(X, self.W.dtype):
-            self._add_piece(X, 0, targets, row_losses, input_grad)
+            self._add_chunk(X, 0, targets, row_losses, input_grad)
             return
         bytes_a_row = X.shape[1] * self.W.itemsize
         step = max(_CONVERTED_BYTES // bytes_a_row // self.plan.block_rows, 1)
         step *= self.plan.block_rows
         for start in range(0, len(X), step):
             with np.errstate(over="ignore", invalid="ignore"):
-                piece = np.ascontiguousarray(X[start : start + step], self.W.dtype)
-            self._add_piece(piece, start, targets, row_losses, input_grad)
+                chunk = np.ascontiguousarray(X[start : start + step], self.W.dtype)
+            self._add_chunk(chunk, start, targets, row_losses, input_grad)
 
-    def _add_piece(
+    def _add_chunk(
         self, X: Array, start: int, targets: Targets, losses: Array | None, dX: Array | None
     ) -> None:
+        """Add rows that the kernel reads as they lie, the targets of which begin at ``start``."""
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
@@ -192,7 +194,7 @@ class SparseAccumulator(Accumulator):
         row_losses: Array | None = None,
         input_grad: Array | None = None,
     ) -> None:
-        """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
         n_rows = len(X)
         if n_rows == 0:
             return
@@ -233,7 +235,7 @@ class SparseAccumulator(Accumulator):
 
 
 def _by_features(rows: Array, whole: int, rest: int) -> Array:
-    """Lay the rows of W out for the sparse kernel: (D, whole), then (D, rest), zeros to fill up."""
+    """Lay W out by features for the sparse kernel: (D, whole), then (D, rest), padded by zeros."""
     n_features = rows.shape[1]
     flat: Array = aligned(1, (whole + rest) * n_features, rows.dtype)[0]
     for first, size in ((0, whole), (whole, rest)):

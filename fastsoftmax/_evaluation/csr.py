@@ -38,14 +38,14 @@ class CSR:
         return int(self.indptr[-1] - self.indptr[0])
 
     def part(self, start: int, stop: int) -> CSR:
-        """Rows from ``start`` to before ``stop``; of the entries no copies."""
+        """View the rows from ``start`` to before ``stop``; no entry is copied."""
         first, last = self.indptr[start], self.indptr[stop]
         indptr = self.indptr[start : stop + 1] - first
         shape = (stop - start, self.shape[1])
         return CSR(self.data[first:last], self.indices[first:last], indptr, shape)
 
     def joined(self, others: list[CSR]) -> CSR:
-        """Copy these rows and, after them, those of ``others``, without entries nobody owns."""
+        """Copy these rows and, after them, those of ``others``, but no entry outside the rows."""
         parts = [part.part(0, len(part)) for part in (self, *others)]
         lengths = np.concatenate([np.diff(part.indptr) for part in parts])
         return CSR(
@@ -79,7 +79,7 @@ def is_sparse(value: Any) -> bool:
 
 
 def as_csr(value: Any, name: str) -> CSR:
-    """Check a CSR matrix; nothing but row pointers and values in foreign byte order is copied."""
+    """Check a CSR matrix; only row pointers, and arrays in foreign byte order, are copied."""
     if getattr(value, "format", None) != "csr":
         raise TypeError(
             f"{name}: expected a dense array or a CSR matrix, got {type(value).__name__}; "
@@ -118,6 +118,6 @@ def check_columns(indices: Array, n_columns: int, name: str) -> None:
 
 
 def _native(array: Array) -> Array:
-    """One after the other in memory, in native byte order."""
+    """Return a contiguous array in native byte order, the same one where it is that already."""
     native = array.dtype.newbyteorder("=")
     return np.require(array, native, ["C", "A"])

@@ -20,7 +20,7 @@ Chunks = Generator["Chunk", None, None]
 
 
 class Chunk(NamedTuple):
-    """Some rows and their targets."""
+    """Consecutive rows and their targets."""
 
     X: Array | CSR
     targets: Targets
@@ -53,10 +53,11 @@ class Dataset:
     total: float
 
     def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
-        """All rows in order, in chunks of a multiple of ``block_rows`` rows but for the last.
+        """Give all rows in order; all chunks but the last have a multiple of ``block_rows`` rows.
 
-        A chunk is valid until the next one is asked for. With ``curvatures`` the targets are those
-        of the Hessian. Close the iterator if it is left early: a thread may be reading ahead.
+        A chunk is valid until the next one is asked for. With ``curvatures`` its targets hold the
+        row scales of the Hessian. An iterator that is left early must be closed, since a thread may
+        be reading ahead.
         """
         raise NotImplementedError
 
@@ -83,7 +84,8 @@ class Dataset:
         """Copy some rows, in ascending order, and their weights s·T, in one pass over all."""
         matrices: list[Any] = []
         weights: list[Array] = []
-        # Written in place: parts and their stack together would take twice the memory.
+        # Dense rows are written in place: chunks and their stack together would take twice the
+        # memory.
         dense = np.empty((0 if self.is_sparse else len(chosen), self.n_features), self.dtype)
         first = 0
         with contextlib.closing(self.chunks(1, curvatures=True)) as chunks:
@@ -99,9 +101,10 @@ class Dataset:
         return stack(matrices) if self.is_sparse else dense, np.concatenate(weights)
 
     def sample(self, n_rows: int) -> tuple[Any, Array | None]:
-        """Evenly spaced rows, the same whatever chunks they come in, and their weights s·T.
+        """Return about ``n_rows`` evenly spaced rows and their weights s·T, None for ones.
 
-        Sparse rows are SciPy's CSR. In memory these are all rows, by reference.
+        Which rows these are does not depend on the chunks. Sparse rows are SciPy's CSR. Of rows in
+        memory all are returned, by reference.
         """
         raise NotImplementedError
 
@@ -116,7 +119,7 @@ class InMemory(Dataset):
 
     @functools.cached_property
     def curvatures(self) -> Targets:
-        """Targets of the Hessian."""
+        """Targets that hold the row scales of the Hessian."""
         return self.targets.curvatures(self.n_rows)
 
     def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:

@@ -1,9 +1,9 @@
-"""Whether waking the other cores pays just now: learned from how long evaluations took.
+"""Whether waking the other cores pays at present, learned from how long evaluations took.
 
 Threads that another library leaves spinning (OpenBLAS: up to 100 ms after its last call) hold the
-cores our own threads need, and a parallel region ends only when every one of its threads has had
-its turn. Beside SciPy's L-BFGS, which calls BLAS at each step, an evaluation of 0.1 ms took 6 on
-2 cores. Serial and parallel kernels give the same bits, so the choice can follow the clock.
+cores that our own threads need, and a parallel region ends only when each of its threads has had a
+core. Beside SciPy's L-BFGS, which calls BLAS at each step, an evaluation of 0.1 ms took 6 ms on 2
+cores. Serial and parallel kernels give the same bits, so the choice can depend on the clock.
 
 Tried instead: a fixed threshold (right for one situation only); limiting the other library's
 threads (not ours to change).

@@ -1,7 +1,7 @@
 """How a problem is cut up: a pure function of shapes and of this machine.
 
-Nothing here depends on the number of threads or on N beyond a bound, so the same rows always meet
-the same slots in the same order and every way to run them ends in the same bits.
+Nothing here depends on the number of threads, so the same rows always meet the same slots in the
+same order, and every way to run them ends in the same bits.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.gather import CHUNK
 
 _MIB = 1 << 20
-# A block of rows is packed into PACKED_BYTES, which stays in L2 beside the tile of logits: at
+# A block of rows is packed into so many bytes, which stay in L2 beside the logits of a tile: at
 # (1M, 100, 10) blocks of 64, 256 and 512 rows took 51, 37 and 44 ms.
 _PACKED_BYTES = 128 << 10
-# Where W and the slab outgrow L2, each block streams both once: at (100k, 512, 1000) blocks of 64
-# rows would move more bytes than the arithmetic hides.
+# Where W and a slab are larger than L2, every block reads both from memory: at (100k, 512, 1000)
+# blocks of 64 rows would move more bytes than the arithmetic hides, so blocks become larger.
 _STREAMED_BYTES = 256 << 10
 _ROWS_WHEN_STREAMED = 256
 _MAX_BLOCK_ROWS = 512
-# All slabs together; too few slots would leave cores idle, too many is zeroing and adding.
-# Powers of two share out evenly: 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
+# The memory of all slabs together decides the number of slots: with too few of them cores are idle,
+# and each one more must be zeroed and added up. Powers of two divide evenly among the cores: 9 slots
+# on 2 cores cost (20k, 256, 10000) a tenth.
 _SLAB_BYTES = 32 * _MIB
 _MIN_SLOTS, _MAX_SLOTS = 16, 64
-_MAX_SLAB_BYTES = 128 * _MIB  # half of what may be taken: the rest is the workers' scratch
-# The promise: slabs and scratch stay under the larger of the two, whatever N and the thread count.
+_MAX_SLAB_BYTES = 128 * _MIB  # half of what may be taken: the other half is the workers' scratch
+# The package promises that slabs and scratch together stay under the larger of these two bounds,
+# 256 MiB and 16 times the size of W, whatever N and the number of threads are.
 _MEMORY_BYTES, _MEMORY_WEIGHTS = 256 * _MIB, 16
-_COPIES = 3  # of W besides: cast, packed, and its gradient
-# A sparse problem's slabs are as large as W: few, or they fall out of the last cache.
+_COPIES = 3  # of W besides: W cast to the compute dtype, W packed, and its gradient
+# The slabs of a sparse problem are read and written at random, so they must fit the last cache.
 _SPARSE_SLAB_BYTES = 32 * _MIB
 _FEWEST_SLOTS = 4
 _SPARSE_TILES = 4
-# Below this many multiply-adds waking the other threads costs more than it saves.
+# With fewer multiply-adds than this, waking the other threads costs more than it saves.
 _SERIAL_WORK = 400_000
 
 
 class Plan(NamedTuple):
-    """Sizes in elements of the compute dtype; the kernels' block functions know the layouts."""
+    """Sizes in elements of the compute dtype; the kernels' block functions define the layouts."""
 
     tile: int
     panel: int  # features of a class that lie together in a slab
@@ -56,7 +58,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
-    """Cut a problem of D features and K classes up."""
+    """Plan a dense problem of D features and K classes."""
     size = np.dtype(dtype).itemsize
     lanes = VECTOR_BYTES // size
     tile = lanes * WIDTH
@@ -77,7 +79,8 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
         size = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
         return _round_up(size, line)
 
-    # Two workers must fit. Rows beyond _ROWS_WHEN_STREAMED gain least, the last slots most.
+    # Scratch for two workers must fit. What gains least is given up first: rows of a block beyond
+    # _ROWS_WHEN_STREAMED, then slots, then more rows, and the last slots.
     while (slots * slab + 2 * scratch(rows)) * size > budget and (rows > tile or slots > 1):
         few = rows <= (_ROWS_WHEN_STREAMED if slots > _FEWEST_SLOTS else tile)
         rows, slots = (rows, slots // 2) if few else (_round_up(rows // 2, tile), slots)
@@ -86,7 +89,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
 
 
 def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
-    """Cut a CSR problem up; ``n_logits`` counts the columns of Wᵀ, and of a direction beside it."""
+    """Plan a CSR problem; ``n_logits`` counts the columns of Wᵀ and of a direction beside it."""
     size = np.dtype(dtype).itemsize
     lanes = VECTOR_BYTES // size
     tile, line = lanes * WIDTH, 64 // size
@@ -106,17 +109,17 @@ def _budget(weight_bytes: int) -> int:
 
 
 def dense_work(plan: Plan, n_rows: int) -> int:
-    """Cost of an evaluation, in multiply-adds: those of the products, of reading and of a row."""
+    """Cost of an evaluation in multiply-adds, with what reading a row takes expressed in them."""
     return n_rows * (plan.slab_size + 10 * plan.padded_features + 300)
 
 
 def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
-    """Cost of a sparse problem's evaluation; a nonzero's products wait for memory."""
+    """Cost of a sparse evaluation in multiply-adds; a nonzero waits for memory besides."""
     return n_nonzeros * (n_classes + 30) + n_rows * (20 * n_classes + 300)
 
 
 def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int) -> int:
-    """Threads worth using: no more than slots with work, nor than scratch memory allows."""
+    """Threads worth using: never more than there are slots with work, or memory for scratch."""
     blocks = -(-n_rows // plan.block_rows)
     if work < _SERIAL_WORK:
         return 1
@@ -130,7 +133,7 @@ def n_product_workers(work: int, threads: int) -> int:
 
 
 def parts(n_classes: int, dtype: npt.DTypeLike) -> tuple[int, int]:
-    """Classes a sparse problem keeps in whole vectors, and in rows of a power of two besides."""
+    """Classes that a sparse problem keeps in whole vectors, and in a vector of 1, 2, 4, … lanes."""
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     whole, rest = n_classes // lanes * lanes, n_classes % lanes
     rest = 1 << (rest - 1).bit_length() if rest else 0

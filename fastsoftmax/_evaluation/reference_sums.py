@@ -37,7 +37,7 @@ class ReferenceAccumulator:
         row_losses: Array | None = None,
         input_grad: Array | None = None,
     ) -> None:
-        """Add the rows of X; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
         if len(X) == 0:
             return
         rows = (X.matrix() if isinstance(X, CSR) else X).astype(self.W.dtype)
@@ -60,6 +60,7 @@ class ReferenceAccumulator:
                 input_grad[...] = R @ self.W / R.dtype.type(targets.total)
 
     def _add_curvature(self, X: Any, P: Array, s: Array) -> None:
+        """Add what the modes PRODUCT and DIAGONAL name, for rows of probabilities P."""
         if self.mode == PRODUCT:
             U = linear_logits(X, *self.direction)
             R = s[:, None] * P * (U - (P * U).sum(axis=1, keepdims=True))

@@ -24,7 +24,8 @@ class Streamed(Dataset):
     """Rows that a source gives anew, chunk by chunk, for every pass.
 
     ``make_targets`` takes y, the number of rows, the compute dtype and the weights of a chunk. The
-    first pass, made here, counts rows and weights and settles what all chunks must agree in.
+    constructor makes the first pass, which counts rows and weights; all later chunks must be of the
+    kind of its first one.
     """
 
     def __init__(self, source: Source, n_features: int, make_targets: Callable[..., Targets]):
@@ -61,7 +62,7 @@ class Streamed(Dataset):
         return self.rows(evenly(n_rows, self.n_rows))
 
     def _chunks(self, expected_rows: int | None) -> Iterator[Chunk]:
-        """One pass: checked chunks, of ``expected_rows`` rows altogether."""
+        """Make one pass: give checked chunks, of ``expected_rows`` rows altogether."""
         n_chunks, n_rows = 0, 0
         given = self._source()
         if not hasattr(given, "__iter__"):
@@ -89,6 +90,7 @@ class Streamed(Dataset):
             )
 
     def _check(self, chunk: Any, number: int) -> Chunk:
+        """Check what the source gave as its chunk ``number``."""
         try:
             if not (isinstance(chunk, tuple) and len(chunk) in (2, 3)):
                 raise TypeError(
@@ -108,7 +110,7 @@ class Streamed(Dataset):
         return Chunk(X, targets)
 
     def _check_kind(self, X: Array | CSR, targets: Targets) -> None:
-        """Compare a chunk with the first one of all."""
+        """Refuse a chunk of another kind than the first one."""
         kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
         if self._kind is None:
             self._kind = kind
@@ -119,10 +121,10 @@ class Streamed(Dataset):
 
 
 def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
-    """Give the items on, the next ``depth`` of them being made in a thread meanwhile.
+    """Pass the items on, while a thread makes the next ``depth`` of them.
 
-    An item's turn ends when the next one is asked for; only then is one more begun, so with a
-    ``depth`` of 1 a producer may use two buffers in turn. Closing waits for the item in the making.
+    The thread begins another item only when the next one is asked for, so with a ``depth`` of 1 a
+    producer may use two buffers in turn. Closing waits for the item that is being made.
     """
     end = object()
     with ThreadPoolExecutor(1, thread_name_prefix="fastsoftmax-read-ahead") as pool:
@@ -141,9 +143,9 @@ def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
 
 
 def reblock(chunks: Iterable[Chunk], rows: int) -> Chunks:
-    """Cut chunks anew, into chunks of a multiple of ``rows`` rows but for the last.
+    """Cut chunks anew, so that all but the last have a multiple of ``rows`` rows.
 
-    Of a chunk only the rows are copied that share a block with another chunk's.
+    Only rows at the ends of the given chunks are copied, where a block spans two of them.
     """
     carry: list[Chunk] = []
     carried = 0

@@ -46,12 +46,12 @@ class Targets:
         return self.peak * one_hot + self.floor if self.soft else one_hot
 
     def curvatures(self, n_rows: int) -> Targets:
-        """Return the row scales s·T of the Hessian as the weight of rows; without labels."""
+        """Return targets without labels, whose weights are the row scales s·T of the Hessian."""
         weight = self.weight
         if self.soft:
             if self.probabilities is None:
                 sums = self.peak[self.labels]
-            else:  # not by BLAS: a row's bits would depend on how many rows come with it
+            else:  # with BLAS, a row's bits would depend on how many rows come with it
                 sums = np.einsum("ik,k->i", self.probabilities, self.peak)
             weight = self.scales(n_rows) * (sums + self.floor.sum())
         return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
@@ -74,6 +74,7 @@ class Targets:
         return self._with_rows(lambda name: np.concatenate([getattr(p, name) for p in parts]))
 
     def _with_rows(self, rows_of: Callable[[str], Array]) -> Targets:
+        """Replace each array that has a row for each row by ``rows_of`` its name."""
         present = [name for name in _ROWS if getattr(self, name) is not None]
         changes: dict[str, Any] = {name: rows_of(name) for name in present}
         return dataclasses.replace(self, **changes)
@@ -83,7 +84,7 @@ _ROWS = ("labels", "probabilities", "weight", "counted")
 
 
 class RowSum:
-    """Sum of numbers, one a row, in float64: the same bits however the rows are cut up."""
+    """Sum of numbers, one a row, in float64: the same bits whatever chunks they come in."""
 
     _BLOCK = 1 << 13
 
@@ -111,6 +112,7 @@ class RowSum:
         return self.total
 
     def _close(self) -> None:
+        """Add the block that has been begun."""
         self.total += float(self._carry.sum())
         self._carry = np.empty(0)
 

@@ -42,6 +42,7 @@ def as_targets(y: Any) -> Array:
 
 
 def _converted(value: Any, name: str, shape: str) -> Array:
+    """Return ``value`` as an array; anything that NumPy or DLPack takes."""
     if is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
     try:
@@ -99,8 +100,8 @@ def as_labels(
     if ignore_index is not None:
         ignored = array == _as_integer(ignore_index, "ignore_index")
         array = np.where(ignored, 0, array)
-    # Unsigned, a negative label is a huge one: one pass finds both ends. A uint64 above the
-    # int64 range comes out the same way.
+    # Read as unsigned numbers, negative labels are huge, so that one pass finds labels at both ends
+    # of the range. The same goes for a uint64 above the range of int64.
     labels = np.require(array, requirements=["C", "A"]).astype(np.int64, copy=False)
     largest = int(labels.view(np.uint64).max(initial=0))
     if largest >= (1 << 31 if n_classes is None else n_classes):
@@ -139,6 +140,7 @@ def as_sample_weight(sample_weight: Any, n_rows: int, dtype: npt.DTypeLike) -> A
 
 
 def _as_nonnegative(value: Any, name: str, length: int, of: str, dtype: npt.DTypeLike) -> Array:
+    """Finite numbers ≥ 0, as many as the dimension called ``of`` has."""
     array = as_array(value, name, 1, f"({of} = {length},)")
     compute_dtype(array.dtype, name)
     if array.shape != (length,):
@@ -180,6 +182,7 @@ def as_count(n: Any, name: str, at_least: int) -> int:
 
 
 def _as_integer(n: Any, name: str) -> int:
+    """Return an integer, of any type that is one."""
     try:
         return operator.index(n)
     except TypeError:
