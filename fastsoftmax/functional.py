@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.backend import accumulator, jit_disabled
 from fastsoftmax._evaluation.csr import CSR
+from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.targets import Reduction, Targets, make_targets
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
 from fastsoftmax.reference import LinearGrad, row_losses_and_gradients
@@ -25,6 +26,62 @@ __all__ = [
 ]
 
 
+_shared = fill_in(
+    features="""
+    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
+        Features; any memory layout, never modified, never copied whole. Its dtype decides the
+        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
+        in float32; wider integers in float64.
+    W : array_like of shape (n_classes, n_features)
+        Weights, cast to the compute dtype.
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
+    bias : array_like of shape (n_classes,), optional
+        Intercepts b; not penalised.
+    l2 : float, default 0.0
+        λ ≥ 0. The penalty is λ‖W‖², not λ/2‖W‖², and is added once, never divided.""",
+    logits="""
+    logits : array_like of shape (n_samples, n_classes)
+        z, at least two classes. float32 and float64 are computed in their own precision, smaller
+        types in float32, wider integers in float64.
+    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
+        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.""",
+    options="""
+    sample_weight : array_like of shape (n_samples,), optional
+        Finite s ≥ 0.
+    class_weight : array_like of shape (n_classes,), optional
+        Finite weights ≥ 0 of the target's classes.
+    label_smoothing : float, default 0.0
+        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
+    ignore_index : int, optional
+        Rows with this label count for nothing. Not with probability targets.
+    lse_square_scale : float, default 0.0
+        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.""",
+    mean_or_sum="""
+    reduction : {"mean", "sum"}, default "mean"
+        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
+        by Σ s_i; "sum" does not divide.""",
+    reduction="""
+    reduction : {"mean", "sum", "none"}, default "mean"
+        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
+        by Σ s_i; "sum" does not divide; "none" gives the weighted loss of every row, and does not
+        go with ``l2``.""",
+    raises="""
+    Raises
+    ------
+    TypeError
+        Where a dtype cannot be computed with (objects, complex numbers, float labels).
+    ValueError
+        Where a shape, a label, a weight, an option or ``out`` is out of its range, or a mean is
+        over nothing. The message names the argument; nothing has been written then.
+
+    References
+    ----------
+    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.""",
+)
+
+
+@_shared
 def linear_cross_entropy(
     X: npt.ArrayLike,
     W: npt.ArrayLike,
@@ -46,48 +103,16 @@ def linear_cross_entropy(
 
     Parameters
     ----------
-    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
-        Features; any memory layout, never modified, never copied whole. Its dtype decides the
-        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
-        in float32; wider integers in float64.
-    W : array_like of shape (n_classes, n_features)
-        Weights, cast to the compute dtype.
-    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
-        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
-    bias : array_like of shape (n_classes,), optional
-        Intercepts b; not penalised.
-    l2 : float, default 0.0
-        λ ≥ 0. The penalty is λ‖W‖², not λ/2‖W‖², and is added once, never divided.
-    sample_weight : array_like of shape (n_samples,), optional
-        Finite s ≥ 0.
-    class_weight : array_like of shape (n_classes,), optional
-        Finite weights ≥ 0 of the target's classes.
-    label_smoothing : float, default 0.0
-        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
-    ignore_index : int, optional
-        Rows with this label count for nothing. Not with probability targets.
-    lse_square_scale : float, default 0.0
-        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
-        by Σ s_i; "sum" does not divide; "none" gives every row's weighted loss, without ``l2``.
+    <features>
+    <options>
+    <reduction>
 
     Returns
     -------
     float, or ndarray of float64, shape (n_samples,)
         The loss, accumulated in float64; with ``reduction="none"`` that of every row.
 
-    Raises
-    ------
-    TypeError
-        Where a dtype cannot be computed with (objects, complex numbers, float labels).
-    ValueError
-        Where a shape, a label, a weight or an option is out of its range, or a mean is over
-        nothing. The message names the argument.
-
-    References
-    ----------
-    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
+    <raises>
 
     Examples
     --------
@@ -108,6 +133,7 @@ def linear_cross_entropy(
     return sums.loss(targets.total, l2) if losses is None else losses
 
 
+@_shared
 def linear_cross_entropy_value_and_grad(
     X: npt.ArrayLike,
     W: npt.ArrayLike,
@@ -136,31 +162,9 @@ def linear_cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
-        Features; any memory layout, never modified, never copied whole. Its dtype decides the
-        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
-        in float32; wider integers in float64.
-    W : array_like of shape (n_classes, n_features)
-        Weights, cast to the compute dtype.
-    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
-        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
-    bias : array_like of shape (n_classes,), optional
-        Intercepts b; not penalised.
-    l2 : float, default 0.0
-        λ ≥ 0. The penalty is λ‖W‖², not λ/2‖W‖², and is added once, never divided.
-    sample_weight : array_like of shape (n_samples,), optional
-        Finite s ≥ 0.
-    class_weight : array_like of shape (n_classes,), optional
-        Finite weights ≥ 0 of the target's classes.
-    label_smoothing : float, default 0.0
-        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
-    ignore_index : int, optional
-        Rows with this label count for nothing. Not with probability targets.
-    lse_square_scale : float, default 0.0
-        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
-    reduction : {"mean", "sum"}, default "mean"
-        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
-        by Σ s_i; "sum" does not divide.
+    <features>
+    <options>
+    <mean_or_sum>
     input_grad : bool, default False
         Whether the gradient in X, (P - Y) W for plain labels, is computed too.
 
@@ -173,17 +177,7 @@ def linear_cross_entropy_value_and_grad(
         n_features), C-ordered in the compute dtype; ``bias`` is None without a bias, ``input``
         unless asked for.
 
-    Raises
-    ------
-    TypeError
-        Where a dtype cannot be computed with (objects, complex numbers, float labels).
-    ValueError
-        Where a shape, a label, a weight or an option is out of its range, or a mean is over
-        nothing. The message names the argument.
-
-    References
-    ----------
-    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
+    <raises>
 
     Examples
     --------
@@ -224,6 +218,7 @@ def _run_linear(
     return sums, targets, losses, dX
 
 
+@_shared
 def cross_entropy(
     logits: npt.ArrayLike,
     y: npt.ArrayLike,
@@ -243,41 +238,16 @@ def cross_entropy(
 
     Parameters
     ----------
-    logits : array_like of shape (n_samples, n_classes)
-        z, at least two classes. float32 and float64 are computed in their own precision, smaller
-        types in float32, wider integers in float64.
-    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
-        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
-    sample_weight : array_like of shape (n_samples,), optional
-        Finite s ≥ 0.
-    class_weight : array_like of shape (n_classes,), optional
-        Finite weights ≥ 0 of the target's classes.
-    label_smoothing : float, default 0.0
-        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
-    ignore_index : int, optional
-        Rows with this label count for nothing. Not with probability targets.
-    lse_square_scale : float, default 0.0
-        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
-    reduction : {"mean", "sum", "none"}, default "mean"
-        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
-        by Σ s_i; "sum" does not divide; "none" gives every row's weighted loss.
+    <logits>
+    <options>
+    <reduction>
 
     Returns
     -------
     float, or ndarray of float64, shape (n_samples,)
         The loss, accumulated in float64; with ``reduction="none"`` that of every row.
 
-    Raises
-    ------
-    TypeError
-        Where a dtype cannot be computed with (objects, complex numbers, float labels).
-    ValueError
-        Where a shape, a label, a weight or an option is out of its range, or a mean is over
-        nothing. The message names the argument.
-
-    References
-    ----------
-    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
+    <raises>
 
     Examples
     --------
@@ -296,6 +266,7 @@ def cross_entropy(
     return total / targets.total if losses is None else losses
 
 
+@_shared
 def cross_entropy_value_and_grad(
     logits: npt.ArrayLike,
     y: npt.ArrayLike,
@@ -316,24 +287,9 @@ def cross_entropy_value_and_grad(
 
     Parameters
     ----------
-    logits : array_like of shape (n_samples, n_classes)
-        z, at least two classes. float32 and float64 are computed in their own precision, smaller
-        types in float32, wider integers in float64.
-    y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
-        Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
-    sample_weight : array_like of shape (n_samples,), optional
-        Finite s ≥ 0.
-    class_weight : array_like of shape (n_classes,), optional
-        Finite weights ≥ 0 of the target's classes.
-    label_smoothing : float, default 0.0
-        ε in [0, 1]: targets become (1 - ε)·y + ε/K.
-    ignore_index : int, optional
-        Rows with this label count for nothing. Not with probability targets.
-    lse_square_scale : float, default 0.0
-        α ≥ 0 adds s_i·α·lse(z_i)² to row i's loss (z-loss); class weights do not apply to it.
-    reduction : {"mean", "sum"}, default "mean"
-        "mean" divides by Σ s_i·class_weight[y_i] over the rows not ignored, for probability targets
-        by Σ s_i; "sum" does not divide.
+    <logits>
+    <options>
+    <mean_or_sum>
     out : ndarray of shape (n_samples, n_classes), optional
         Where to write the gradient, C-ordered and of the compute dtype: the logits or the target
         rows themselves, or an array that shares no memory with the input.
@@ -345,17 +301,7 @@ def cross_entropy_value_and_grad(
     grad : ndarray of shape (n_samples, n_classes)
         ``out`` if given.
 
-    Raises
-    ------
-    TypeError
-        Where a dtype cannot be computed with.
-    ValueError
-        Where a shape, a label, a weight, an option or ``out`` is out of its range, or a mean is
-        over nothing. The message names the argument; nothing has been written then.
-
-    References
-    ----------
-    "Derivative of Cross-Entropy Softmax", course note, CS 584-A, 2021.
+    <raises>
 
     Examples
     --------

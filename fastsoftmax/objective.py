@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import InMemory
+from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.stream import Source, Streamed
 from fastsoftmax._evaluation.targets import make_targets
@@ -20,6 +21,20 @@ __all__ = ["SoftmaxObjective"]
 
 # Classes up to which their number is taken from the largest label.
 _MOST_COUNTED = 1 << 20
+
+
+_shared = fill_in(
+    w="""
+        Parameters
+        ----------
+        w : array_like of shape (size,)
+            The flat vector of W and b.""",
+    raises="""
+        Raises
+        ------
+        TypeError, ValueError
+            Where a vector is not of real numbers, or not of this length.""",
+)
 
 
 class SoftmaxObjective:
@@ -254,13 +269,11 @@ class SoftmaxObjective:
         """Split a flat vector into views (W, b); b is None without an intercept."""
         return self.problem.split(self._vector(w, "w"))
 
+    @_shared
     def __call__(self, w: npt.ArrayLike) -> tuple[float, Array]:
         """J and its gradient at ``w``, in one pass over X.
 
-        Parameters
-        ----------
-        w : array_like of shape (size,)
-            The flat vector of W and b.
+        <w>
 
         Returns
         -------
@@ -269,33 +282,26 @@ class SoftmaxObjective:
         gradient : ndarray of float64, shape (size,)
             ∇J, a fresh array in the order of ``w``.
 
-        Raises
-        ------
-        TypeError, ValueError
-            Where ``w`` is not a real vector of this length.
+        <raises>
         """
         return self.problem.evaluate(self._vector(w, "w"))
 
+    @_shared
     def value(self, w: npt.ArrayLike) -> float:
         """J at ``w``, in one pass over X that takes less time than the gradient's.
 
-        Parameters
-        ----------
-        w : array_like of shape (size,)
-            The flat vector of W and b.
+        <w>
 
         Returns
         -------
         float
             J, with the same bits as `__call__` gives.
 
-        Raises
-        ------
-        TypeError, ValueError
-            Where ``w`` is not a real vector of this length.
+        <raises>
         """
         return self.problem.value(self._vector(w, "w"))
 
+    @_shared
     def hessp(self, w: npt.ArrayLike, v: npt.ArrayLike) -> Array:
         r"""Product of the Hessian at ``w`` with the direction ``v``, in one pass over X.
 
@@ -314,32 +320,24 @@ class SoftmaxObjective:
         ndarray of float64, shape (size,)
             The product, in the order of ``w``.
 
-        Raises
-        ------
-        TypeError, ValueError
-            Where ``w`` or ``v`` is not a real vector of this length.
+        <raises>
         """
         return self.problem.hessian_product(self._vector(w, "w"), self._vector(v, "v"))
 
+    @_shared
     def hess_diag(self, w: npt.ArrayLike) -> Array:
         r"""Diagonal of the Hessian at ``w``, in one pass over X.
 
         .. math:: H_{kd,kd} = \frac{1}{\sum_i s_i} \sum_i s_i T_i p_{ik} (1 - p_{ik}) x_{id}^2 + 2λ
 
-        Parameters
-        ----------
-        w : array_like of shape (size,)
-            The flat vector of W and b.
+        <w>
 
         Returns
         -------
         ndarray of float64, shape (size,)
             The diagonal, in the order of ``w``.
 
-        Raises
-        ------
-        TypeError, ValueError
-            Where ``w`` is not a real vector of this length.
+        <raises>
         """
         return self.problem.hessian_diagonal(self._vector(w, "w"))
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import fastsoftmax.reference as reference
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.backend import jit_disabled
+from fastsoftmax._evaluation.docs import fill_in
 
 Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
@@ -24,9 +25,8 @@ _COMPUTED: dict[np.dtype[Any], np.dtype[Any]] = {
 }
 
 
-def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
-    r"""Softmax: :math:`e^{x_i} / \sum_j e^{x_j}` along an axis.
-
+_shared = fill_in(
+    parameters="""
     Parameters
     ----------
     x : array_like
@@ -40,12 +40,21 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) ->
     Returns
     -------
     ndarray or scalar
-        Of x's shape; float16, float32 and float64 keep their dtype, integers give float64.
+        Of x's shape. float16, float32 and float64 keep their dtype; bool and integers give the
+        dtype of np.exp, as in SciPy: 8 bits float16, 16 bits float32, wider ones float64.
 
     Raises
     ------
     ValueError, TypeError
-        Where ``axis`` or ``out`` does not fit.
+        Where ``axis`` or ``out`` does not fit.""",
+)
+
+
+@_shared
+def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+    r"""Softmax: :math:`e^{x_i} / \sum_j e^{x_j}` along an axis.
+
+    <parameters>
 
     References
     ----------
@@ -62,28 +71,11 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) ->
     return _elementwise("softmax", x, axis, out)
 
 
+@_shared
 def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
     r"""Logarithm of softmax: :math:`x_i - \log \sum_j e^{x_j}`, exact where softmax underflows.
 
-    Parameters
-    ----------
-    x : array_like
-        Input of any shape and dtype; real floats and integers run in the kernels, anything else
-        that SciPy takes in NumPy.
-    axis : int or tuple of ints, optional
-        Axis of the sum; by default the whole array.
-    out : ndarray, optional
-        Where to write the result: of its shape and dtype, and either ``x`` itself or disjoint.
-
-    Returns
-    -------
-    ndarray or scalar
-        Of x's shape; float16, float32 and float64 keep their dtype, integers give float64.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Where ``axis`` or ``out`` does not fit.
+    <parameters>
 
     References
     ----------
@@ -124,9 +116,15 @@ def logsumexp(
     Returns
     -------
     res : ndarray or scalar
-        The logarithms.
+        The logarithms; float16, float32 and float64 keep their dtype, bool and integers give
+        float64, as in SciPy.
     sgn : ndarray or scalar
         The signs, with ``return_sign``.
+
+    Raises
+    ------
+    ValueError
+        Where ``axis`` does not fit, or ``b`` does not broadcast against ``a``.
 
     References
     ----------

@@ -25,9 +25,9 @@ _PACKED_BYTES = 128 << 10
 _STREAMED_BYTES = 256 << 10
 _ROWS_WHEN_STREAMED = 256
 _MAX_BLOCK_ROWS = 512
-# The memory of all slabs together decides the number of slots: with too few of them cores are idle,
-# and each one more must be zeroed and added up. Powers of two divide evenly among the cores: 9 slots
-# on 2 cores cost (20k, 256, 10000) a tenth.
+# The memory of all slabs together decides the number of slots: with too few of them cores are
+# idle, and each one more must be zeroed and added up. Powers of two divide evenly among the cores:
+# 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
 _SLAB_BYTES = 32 * _MIB
 _MIN_SLOTS, _MAX_SLOTS = 16, 64
 _MAX_SLAB_BYTES = 128 * _MIB  # half of what may be taken: the other half is the workers' scratch

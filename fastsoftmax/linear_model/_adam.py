@@ -1,4 +1,4 @@
-"""Mini-batches: Adam on the fused kernel."""
+"""Adam, the optimiser of ``partial_fit``: a step for each mini-batch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Array = npt.NDArray[Any]
 _DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
 _MAX_BATCH = 32768
 _MEAN_ROWS = 16384
-# The learning rate falls as 1/√(1 + step/_HALF_LIFE): batches that fit badly average out.
+# The learning rate falls as 1/√(1 + step/_HALF_LIFE), so that the noise of the batches averages out.
 _HALF_LIFE = 50
 
 
 @dataclasses.dataclass
 class Adam:
-    """A linear softmax model under way: parameters, and the moments of their gradients.
+    """A linear softmax model in training: its parameters, and the moments of their gradients.
 
     Steps are taken in the coordinates of standardised features, whose mean and scale come from the
     first batch, so that one learning rate suits all of them. The penalty λ‖W‖² stays on W.
@@ -52,7 +52,7 @@ class Adam:
         fit_intercept: bool,
         learning_rate: float,
     ) -> Adam:
-        """Begin at W, b."""
+        """Begin at W and b, with the mean and the scale of the rows of X."""
         first = np.arange(min(len(X), _MEAN_ROWS)) * len(X) // min(len(X), _MEAN_ROWS)
         if isinstance(X, CSR):
             rows = X.matrix()[first]
@@ -83,10 +83,10 @@ class Adam:
         return np.asarray(self.c - self.W @ self.mean)
 
     def epoch(self, X: Any, targets: Targets, batch_size: int, rng: np.random.Generator) -> float:
-        """Pass once over the rows, in batches of every n-th row; return the mean loss on the way.
+        """Pass once over the rows, in batches of every n-th row; return the mean of their losses.
 
-        Rows n apart mix what data sorted in some way keeps together, and nothing is copied: a
-        shuffle would move all of X.
+        Rows that lie n apart mix sorted data well enough, and no row is copied: a shuffle would
+        move all of X.
         """
         n_batches = max(len(X) // batch_size, 1)
         loss = total = 0.0
@@ -116,6 +116,7 @@ class Adam:
 
 
 def _direction(gradient: Array, m: Array, v: Array) -> Array:
+    """Update the moments m and v in place, and return Adam's direction."""
     m *= _DECAY
     m += (1 - _DECAY) * gradient
     v *= _SQUARE_DECAY
@@ -129,6 +130,7 @@ def automatic_batch_size(n_rows: int) -> int:
 
 
 def _take(X: Any, rows: slice) -> Any:
+    """View some rows of an array, or copy those of a CSR matrix."""
     if not isinstance(X, CSR):
         return X[rows]
     part = X.matrix()[rows]

@@ -1,4 +1,4 @@
-"""scikit-learn's LogisticRegression, on the fused kernel."""
+"""scikit-learn's LogisticRegression, by the one-pass kernels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from fastsoftmax.linear_model._labels import check_weights, encode_labels
 
 Array = npt.NDArray[Any]
 
-# scikit-learn's names, and what runs here: the Newton solvers differ in name only.
+# scikit-learn's solvers, and the one that runs here instead. Both Newton solvers are the same here.
 _SOLVERS = {"lbfgs": "auto", "newton-cg": "newton-cg", "newton-cholesky": "newton-cg"}
-# How each says that it needs more iterations.
+# How scikit-learn's warning begins where a solver needs more iterations.
 _LIMITS = {
     "lbfgs": "lbfgs failed to converge",
     "newton-cg": "newton-cg failed to converge. Increase the number of iterations.",
@@ -194,24 +194,27 @@ solver, max_iter, verbose, warm_start, n_jobs
             )
 
     def _strength(self) -> float:
+        """C, infinite without a penalty."""
         return np.inf if self.penalty is None else float(self.C)
 
     def _report(self, tasks: Tasks, iterate: minimize.Iterate) -> None:
+        """Tell callbacks, and the terminal, of an iteration."""
         tasks(iterate)
         if self.verbose:
             print_line(iterate)
 
     def _attributes(self, classes: Array, iterate: minimize.Iterate) -> dict[str, Any]:
+        """What the parameters of an iteration would leave on the estimator."""
         return self._form(classes, *iterate.parameters, iterate.centred.problem.dtype)
 
     def _form(self, classes: Array, W: Array, b: Array, dtype: Any) -> dict[str, Any]:
-        """scikit-learn's shapes: one row for two classes."""
+        """Bring parameters into scikit-learn's shapes: one row for two classes."""
         if len(W) == 2:
             W, b = W[1:] - W[:1], b[1:] - b[:1]
         return {"classes_": classes, "coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
 
     def _start(self, problem: Problem) -> tuple[Array, Array | None]:
-        """W and b of an earlier fit."""
+        """Return W and b of an earlier fit, one row for each class."""
         W, b = np.asarray(self.coef_, float), np.asarray(self.intercept_, float).ravel()
         if problem.n_classes == 2 and len(W) == 1:
             W, b = np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2

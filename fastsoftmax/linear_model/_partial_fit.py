@@ -87,6 +87,7 @@ class PartialFit:
         return self
 
     def _check_classes(self: Any, classes: Any, first: bool) -> Array:
+        """Return all classes there will be, which must be those of earlier calls."""
         if classes is None:
             if not hasattr(self, "classes_"):
                 raise ValueError("classes: expected all labels in the first call of partial_fit")
@@ -99,6 +100,7 @@ class PartialFit:
         return np.asarray(classes)
 
     def _new_optimizer(self: Any, X: Any, n_classes: int, start: Any) -> _adam.Adam:
+        """Begin at the parameters ``start`` (W, b), or at zero."""
         dtype = X.dtype
         W, b = start or (np.zeros((n_classes, X.shape[1])), None)
         return _adam.Adam.start(
@@ -111,4 +113,5 @@ class PartialFit:
         )
 
     def _batch_rows(self: Any, n_rows: int) -> int:
+        """Rows of a mini-batch."""
         return _adam.automatic_batch_size(n_rows) if self.batch_size == "auto" else self.batch_size

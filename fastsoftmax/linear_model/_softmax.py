@@ -8,13 +8,30 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastsoftmax import reference
+import fastsoftmax.reference as reference
+from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax.linear_model._callbacks import CallbackSupportMixin, with_callbacks
 from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, fit_prepared, prepare
 from fastsoftmax.linear_model._partial_fit import PartialFit
 
 Array = npt.NDArray[Any]
 Solver = Literal["auto", "lbfgs", "newton-cg"]
+
+
+_shared = fill_in(
+    X="""
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Finite features, as in `fit`.""",
+    raises="""
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+        ValueError
+            Where X has other features than in `fit`, or NaN or inf.""",
+)
 
 
 class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -154,23 +171,66 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
         logits: Array = X @ self.coef_.T + self.intercept_
         return logits
 
+    @_shared
     def decision_function(self, X: Any) -> Array:
-        """Logits (n_samples, n_classes); for two classes their difference z₁ - z₀ (n_samples,)."""
+        """Logits of every class; for two classes their difference.
+
+        <X>
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
+            z = X Wᵀ + b, or z₁ - z₀.
+
+        <raises>
+        """
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
+    @_shared
     def predict(self, X: Any) -> Array:
-        """Name the most probable class of every row."""
-        best = self._logits(X).argmax(axis=1)
-        labels: Array = self.classes_[best]
+        """Name the most probable class of every row.
+
+        <X>
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels, of the dtype of ``classes_``.
+
+        <raises>
+        """
+        labels: Array = self.classes_[self._logits(X).argmax(axis=1)]
         return labels
 
+    @_shared
     def predict_proba(self, X: Any) -> Array:
-        """Class probabilities (n_samples, n_classes)."""
+        """Class probabilities of every row.
+
+        <X>
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            softmax(X Wᵀ + b), in the dtype that X and ``coef_`` are computed in.
+
+        <raises>
+        """
         probabilities: Array = reference.softmax(self._logits(X), axis=1)
         return probabilities
 
+    @_shared
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities, by log-softmax: finite where they underflow."""
+        """Logarithms of the probabilities, which are finite where the probabilities underflow.
+
+        <X>
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            log softmax(X Wᵀ + b), in the dtype that X and ``coef_`` are computed in.
+
+        <raises>
+        """
         logarithms: Array = reference.log_softmax(self._logits(X), axis=1)
         return logarithms

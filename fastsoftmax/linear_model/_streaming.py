@@ -1,4 +1,4 @@
-"""Fits of rows that do not fit in memory: sources instead of arrays."""
+"""Fits of rows that do not fit in memory, and come from sources instead of arrays."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def problem_of_source(
 
 
 def _weighted(source: Callable[[], Iterable[Any]], of_class: Array) -> Callable[[], Iterator[Any]]:
-    """Chunks with the weights of their classes, the same as of arrays."""
+    """Multiply the weights of chunks by those of their classes."""
 
     def chunks() -> Iterator[Any]:
         for X, codes, *weight in source():
