@@ -31,6 +31,19 @@ def source_stamp(root: Path = Path(__file__).parent) -> str:
     return digest.hexdigest()
 
 
+class _KernelCacheFile(IndexDataCacheFile):
+    """Numba's cache files of a kernel; an index that cannot be read counts as empty.
+
+    An index of an older release may name classes that are gone.
+    """
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except Exception:
+            return {}
+
+
 def kernel(function=None, *, parallel=False):
     """Decorate a kernel: ``njit`` cached on disk, or uncached where no directory is writable."""
     if function is None:
@@ -40,7 +53,7 @@ def kernel(function=None, *, parallel=False):
     except RuntimeError:  # Numba: "no locator available"
         return numba.njit(parallel=parallel, **OPTIONS)(function)
     cache = dispatcher._cache
-    cache._cache_file = IndexDataCacheFile(
+    cache._cache_file = _KernelCacheFile(
         cache_path=cache._cache_path,
         filename_base=cache._impl.filename_base,
         source_stamp=source_stamp(),

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 _DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
 _MAX_BATCH = 32768
 _MEAN_ROWS = 16384
-# The learning rate falls as 1/√(1 + step/_HALF_LIFE), so that the noise of the batches averages out.
+# The learning rate falls as 1/√(1 + step/_HALF_LIFE), so that the noise of batches averages out.
 _HALF_LIFE = 50
 
 

@@ -204,7 +204,7 @@ solver, max_iter, verbose, warm_start, n_jobs
             print_line(iterate)
 
     def _attributes(self, classes: Array, iterate: minimize.Iterate) -> dict[str, Any]:
-        """What the parameters of an iteration would leave on the estimator."""
+        """Return what the parameters of an iteration would leave on the estimator."""
         return self._form(classes, *iterate.parameters, iterate.centred.problem.dtype)
 
     def _form(self, classes: Array, W: Array, b: Array, dtype: Any) -> dict[str, Any]:

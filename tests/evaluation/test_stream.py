@@ -11,7 +11,7 @@ from problems import make_problem
 from scipy import sparse
 
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax._evaluation.dataset import read_ahead, reblock
+from fastsoftmax._evaluation.stream import read_ahead, reblock
 from fastsoftmax._optimize.coordinates import CentredProblem
 
 KINDS = {

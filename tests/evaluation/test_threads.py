@@ -14,8 +14,8 @@ import pytest
 from problems import make_problem
 
 import fastsoftmax
+from fastsoftmax._evaluation import threads
 from fastsoftmax._evaluation.plans import make_plan, make_sparse_plan, n_workers
-from fastsoftmax._kernels import driver
 
 SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400)]
 
@@ -41,21 +41,20 @@ def thread_count():
 def test_one_thread_two_threads_and_serial_agree_bitwise(shape, dtype, thread_count, monkeypatch):
     problem = make_problem(*shape, dtype)
     calls = []
-    for name in ("run_serial", "run_parallel"):
-        kernel = getattr(driver, name)
+    run_on_threads = threads.run_on_threads
 
-        def spy(*arguments, kernel=kernel, name=name):
-            calls.append((name, len(arguments[4])))
-            return kernel(*arguments)
+    def spy(kernel, job, arrays, n_workers):
+        calls.append((kernel.__name__, n_workers))
+        return run_on_threads(kernel, job, arrays, n_workers)
 
-        monkeypatch.setattr(driver, name, spy)
+    monkeypatch.setattr(threads, "run_on_threads", spy)
     monkeypatch.setattr("fastsoftmax._evaluation.pace.prefers_serial", lambda problem, work: False)
     results = []
-    for threads in (1, 2):
-        thread_count(threads)
+    for count in (1, 2):
+        thread_count(count)
         results.append(evaluate(problem))
+        assert (("draw_slots", 2) in calls) == (count == 2)
     assert results[0] == results[1]
-    assert calls == [("run_serial", 1), ("run_parallel", 2)]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -64,8 +63,8 @@ def test_repeated_evaluations_agree_bitwise(dtype):
     assert len({evaluate(problem) for _ in range(5)}) == 1
 
 
-def test_converted_pieces_and_plain_rows_agree_bitwise(monkeypatch):
-    # The converting path hands the rows over in pieces: same blocks, same slots, same bits.
+def test_converted_chunks_and_plain_rows_agree_bitwise(monkeypatch):
+    # The converting path hands the rows over in chunks: same blocks, same slots, same bits.
     monkeypatch.setattr("fastsoftmax._evaluation.accumulators._CONVERTED_BYTES", 1 << 16)
     X, *rest = make_problem(9001, 24, 5, np.float32)
     wide = np.zeros((len(X), 48), np.float32)

@@ -1,13 +1,12 @@
-"""partial_fit and solver="adam": near the optimum, unharmed by bad batches."""
+"""partial_fit: near the optimum, unharmed by bad batches."""
 
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
 
 from fastsoftmax import SoftmaxObjective
-from fastsoftmax.linear_model import SoftmaxRegression, _adam
+from fastsoftmax.linear_model import SoftmaxRegression
 
 
 def make_rows(dtype=np.float32, sort=False):
@@ -35,21 +34,6 @@ def test_ten_epochs_come_near_the_optimum(dtype, sort):
     assert model.coef_.dtype == dtype
     assert model.n_iter_ == 10
     assert loss_of(model, X, y) <= 1.01 * best
-
-
-def test_adam_in_fit_is_reproducible_and_stops():
-    X, y = make_rows()
-    best = loss_of(SoftmaxRegression(tol=1e-5).fit(X, y), X, y)
-    options = {"solver": "adam", "tol": 1e-3, "max_iter": 200, "random_state": 3}
-    model = SoftmaxRegression(**options).fit(X, y)
-    assert model.n_iter_ < 200
-    assert loss_of(model, X, y) <= 1.01 * best
-    np.testing.assert_array_equal(SoftmaxRegression(**options).fit(X, y).coef_, model.coef_)
-    early = SoftmaxRegression(early_stopping=True, **options).fit(X, y)
-    assert early.n_iter_ < 200
-    assert early.score(X, y) > 0.98 * model.score(X, y)
-    with pytest.warns(ConvergenceWarning, match="after 1 epochs"):
-        SoftmaxRegression(solver="adam", max_iter=1).fit(X, y)
 
 
 def test_sparse_batches_and_weights():
@@ -117,31 +101,3 @@ def test_probability_targets():
     np.testing.assert_allclose(one_hot.coef_, labels.coef_, atol=1e-4)
     with pytest.raises(ValueError, match="class_weight: expected None or a dict"):
         SoftmaxRegression(class_weight="balanced").fit(X, P)
-
-
-def test_interrupted_epochs_leave_the_last_whole_one(monkeypatch):
-    X, y = load_digits(return_X_y=True)
-    options = {"solver": "adam", "random_state": 0, "n_iter_no_change": 100}
-    with pytest.warns(ConvergenceWarning, match="stopped after 2 epochs"):
-        want = SoftmaxRegression(max_iter=2, **options).fit(X, y)
-    update, epoch, calls = _adam.Adam.update, _adam.Adam.epoch, []
-
-    def counted(self, *args):
-        calls.append(1)
-        return epoch(self, *args)
-
-    def interrupted(self, *args):
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return update(self, *args)
-
-    monkeypatch.setattr(_adam.Adam, "epoch", counted)
-    monkeypatch.setattr(_adam.Adam, "update", interrupted)
-    model = SoftmaxRegression(max_iter=50, **options)
-    with (
-        pytest.raises(KeyboardInterrupt),
-        pytest.warns(ConvergenceWarning, match="interrupted after 2 epochs"),
-    ):
-        model.fit(X, y)
-    np.testing.assert_array_equal(model.coef_, want.coef_)
-    assert model.n_iter_ == 2
