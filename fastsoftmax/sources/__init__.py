@@ -1,4 +1,4 @@
-"""Data sets on disk, larger than memory, as sources of chunks."""
+"""Sources of chunks: data sets on disk that may be larger than memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SVMLIGHT = (".svm", ".svmlight", ".libsvm")
 
 
 class Chunks(NamedTuple):
-    """Rows that a function gives chunk by chunk, with what an estimator must know of them.
+    """Rows that a function yields chunk by chunk, with what an estimator must know about them.
 
     Attributes
     ----------
     function : callable
-        ``function()`` gives a fresh iterator over chunks (X, codes) or (X, codes, sample_weight);
+        ``function()`` returns a fresh iterator over chunks (X, codes) or (X, codes, sample_weight);
         see `fastsoftmax.SoftmaxObjective.from_chunks`.
     n_features : int
-        D.
+        Number of columns of X.
     classes : sequence
-        The labels, sorted; a code is an index into them.
+        The distinct labels, sorted; a code is an index into them.
     feature_names : list of str, optional
         Names of the columns of X.
 
@@ -50,7 +50,13 @@ class Chunks(NamedTuple):
     feature_names: list[str] | None = None
 
     def __call__(self) -> Iterable[Any]:
-        """Give a fresh iterator of chunks."""
+        """Begin a new pass over the rows.
+
+        Returns
+        -------
+        iterable
+            The chunks, as ``function`` returns them.
+        """
         return self.function()
 
 
@@ -64,8 +70,8 @@ def open_source(
 ) -> ChunkSource:
     r"""Open a data set for `SoftmaxRegression.fit` or `SoftmaxObjective.from_chunks`.
 
-    The labels are read once here, for ``classes``; of the features two chunks are in memory at a
-    time, and what it takes to decode the next (of a .npz file all).
+    Opening reads all labels once, to find ``classes``. While features are streamed, two chunks are
+    in memory at a time, and what decoding the next one takes. A .npz file is read as a whole.
 
     Parameters
     ----------
@@ -76,24 +82,24 @@ def open_source(
     target : str, optional
         Column of the labels, in Parquet and CSV files.
     features : list of str, optional
-        Columns to read as features, in this order; by default all but the target.
+        Names of the columns to read as features, in this order; by default all but the target.
     chunk_rows : int, optional
         Rows of a chunk at most; by default what fills 16 MiB.
     labelled : bool, default True
-        Whether there are labels. A source without them gives ``features()`` only.
+        Whether there are labels. Without them only the method ``features`` can be called.
 
     Returns
     -------
     ChunkSource
-        With ``n_rows``, ``n_features``, ``feature_names`` and ``classes``.
+        To be called for each pass; it has ``n_features``, ``feature_names`` and ``classes``.
 
     Raises
     ------
     ValueError
-        Where a file is not what it claims to be, here or while it is streamed. The message names
-        the file, and the row group, rows or lines.
+        If a file is not what it claims to be, here or while it is streamed. The message names the
+        file, and its row group, rows or lines.
     ImportError
-        Without pyarrow, for Parquet.
+        If the file is a Parquet file and pyarrow is not installed.
 
     Examples
     --------
@@ -142,7 +148,7 @@ def open_source(
 
 
 def has_columns(path: Path) -> bool:
-    """Whether it is a data set whose columns have names, to be read by them."""
+    """Whether a data set has named columns, so that ``target`` and ``features`` can be chosen."""
     if path.is_dir():
         return any(path.rglob("*.parquet"))
     return path.suffix in (".parquet", ".pq", ".csv")

@@ -1,4 +1,4 @@
-"""Chunks of NumPy's files, and of arrays in memory."""
+"""NumPy's files, and arrays in memory, as sources of chunks."""
 
 from __future__ import annotations
 
@@ -9,54 +9,69 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation import validate
-from fastsoftmax.sources._chunk_source import ChunkSource, Rows, rows_per_chunk, taking
+from fastsoftmax.sources._chunk_source import Array, ChunkSource, UntakenChunk
 
-Array = npt.NDArray[Any]
-
-# What NumPy raises over a file that is not a whole .npz archive (a TypeError over a .npy file).
+# What NumPy raises over a file that is not a whole .npz archive, whatever it is instead.
 _NOT_AN_ARCHIVE = (ValueError, TypeError, OSError, EOFError, KeyError, AttributeError,
                    zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class NpySource(ChunkSource):
-    """Pairs of .npy files, mapped into memory piece by piece."""
+    """Pairs of .npy files, of which the rows of a chunk are mapped into memory at a time."""
 
     def __init__(self, path: Path, chunk_rows: int | None, labelled: bool) -> None:
         self._pairs = _find_pairs(path, labelled)
         first = _map(self._pairs[0][0])
         for X_file, y_file in self._pairs:
-            X = _map(X_file)
-            if X.ndim != 2 or X.shape[1] != first.shape[1] or X.dtype != first.dtype:
+            X, y = _map(X_file), None if y_file is None else _map(y_file)
+            _check(str(X_file), X, str(y_file), y)
+            if X.shape[1] != first.shape[1] or X.dtype != first.dtype:
                 raise ValueError(
-                    f"{X_file}: expected {first.dtype} of shape (N, {first.shape[-1]}), got "
+                    f"{X_file}: expected {first.dtype} of shape (N, {first.shape[1]}), got "
                     f"{X.dtype} {X.shape}"
                 )
-            if y_file is not None and (shape := _map(y_file).shape) != (len(X),):
-                raise ValueError(f"{y_file}: expected shape ({len(X)},), got {shape}")
-        _check_numbers(self._pairs[0][0], first)
         files = [file for pair in self._pairs for file in pair if file is not None]
         super().__init__(path, first.shape[1], None, files)
-        self._rows = rows_per_chunk(chunk_rows, max(first.shape[1], 1) * first.itemsize)
+        self._rows = self._chunk_rows(chunk_rows, first.itemsize)
         if labelled:
             self._find_classes((str(y_file), _map(y_file)) for _, y_file in self._pairs if y_file)
 
-    def _read(self, labelled: bool) -> Iterator[Rows]:
+    def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         for X_file, y_file in self._pairs:
             for start in range(0, len(_map(X_file)), self._rows):
                 # Mapped anew each time: pages of a mapping that lived on would count as memory.
-                rows = slice(start, start + self._rows)
-                X = _map(X_file)[rows]
-                X[:: max(4096 // max(X.strides[0], 1), 1)].sum()  # read from disk now, not later
-                y = np.array(_map(y_file)[rows]) if labelled and y_file is not None else None
-                where = f"{X_file}: rows {start} to {start + len(X) - 1}"
-                yield Rows(where, len(X), taking(X), y)
+                y = _map(y_file) if labelled and y_file is not None else None
+                chunk = _chunk(X_file, _map(X_file), y, start, self._rows)
+                X = chunk.take(None)
+                X[:: max(4096 // max(X.strides[0], 1), 1)].sum()  # read each page from disk now
+                yield chunk
 
 
 class ArraySource(ChunkSource):
-    """Rows in memory: X (N, D), dense or CSR, and labels y (N,) or None."""
+    """Rows in memory as a source; see `ChunkSource` for what it can do, and for an example.
+
+    Parameters
+    ----------
+    path : Path
+        Where the rows come from; it begins the error messages.
+    X : ndarray or CSR matrix of shape (n_rows, n_features)
+        The features, kept as the attribute ``X``.
+    y : ndarray of shape (n_rows,) or None
+        The labels, kept as the attribute ``y``.
+    feature_names : list of str, optional
+        Names of the columns of X.
+    files : list of Path, optional
+        The files that the rows were read from, which must not change.
+    chunk_rows : int, optional
+        Rows of a chunk at most; by default what fills 16 MiB.
+
+    Raises
+    ------
+    ValueError
+        If labels are missing, or there are no rows.
+    """
 
     def __init__(
         self,
@@ -70,16 +85,13 @@ class ArraySource(ChunkSource):
     ) -> None:
         super().__init__(path, X.shape[1], feature_names, files or [])
         self.X, self.y = X, y
-        self._rows = rows_per_chunk(chunk_rows, max(self.n_features, 1) * X.dtype.itemsize)
+        self._rows = self._chunk_rows(chunk_rows, X.dtype.itemsize)
         if y is not None:
             self._find_classes([(str(path), y)])
 
-    def _read(self, labelled: bool) -> Iterator[Rows]:
+    def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         for start in range(0, self.X.shape[0], self._rows):
-            X = self.X[start : start + self._rows]
-            y = self.y[start : start + self._rows] if labelled and self.y is not None else None
-            where = f"{self.path}: rows {start} to {start + X.shape[0] - 1}"
-            yield Rows(where, X.shape[0], taking(X), y)
+            yield _chunk(self.path, self.X, self.y if labelled else None, start, self._rows)
 
 
 def open_npz(path: Path, chunk_rows: int | None, labelled: bool) -> ArraySource:
@@ -88,49 +100,18 @@ def open_npz(path: Path, chunk_rows: int | None, labelled: bool) -> ArraySource:
     if "X" not in arrays:
         raise ValueError(f"{path}: expected an array X, got {sorted(arrays) or 'no arrays'}")
     X, y = arrays["X"], arrays.get("y") if labelled else None
-    if X.ndim != 2 or 0 in X.shape:
-        raise ValueError(f"{path}: X: expected shape (N, D), neither of them 0, got {X.shape}")
-    _check_numbers(path, X)
     if labelled and y is None:
         raise ValueError(f"{path}: no labels: expected them in an array y")
-    if y is not None and y.shape != (len(X),):
-        raise ValueError(f"{path}: y: expected shape ({len(X)},), got {y.shape}")
+    _check(f"{path}: X", X, f"{path}: y", y)
     return ArraySource(path, X, y, files=[path], chunk_rows=chunk_rows)
-
-
-def _find_pairs(path: Path, labelled: bool) -> list[tuple[Path, Path | None]]:
-    if path.is_dir():
-        files = sorted([*path.glob("X.npy"), *path.glob("X_*.npy")])
-    else:
-        files = [path]
-    if not files:
-        raise ValueError(f"{path}: expected .parquet files, or X.npy or X_*.npy, found none")
-    if not labelled:
-        return [(file, None) for file in files]
-    pairs: list[tuple[Path, Path | None]] = []
-    for file in files:
-        if not file.name.startswith("X"):
-            raise ValueError(f"{file}: expected a name that starts with X, beside one with y")
-        labels = file.with_name("y" + file.name[1:])
-        if not labels.is_file():
-            raise ValueError(f"{file}: no labels: expected them in {labels.name} beside it")
-        pairs.append((file, labels))
-    return pairs
-
-
-def _check_numbers(file: Path, X: Array) -> None:
-    try:
-        validate.compute_dtype(X.dtype, "X")
-    except TypeError as error:
-        raise ValueError(f"{file}: {error}") from None
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """Read a .npz file, without pickle."""
     try:
-        # Opened here: NumPy leaves a file open that is no archive.
+        # NumPy would leave a file open that is no archive, and take it for a pickle.
         with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):  # else NumPy would take it for a pickle
+            if not zipfile.is_zipfile(file):
                 raise ValueError("no whole zip archive")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
@@ -140,8 +121,44 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 
 def _map(file: Path) -> Array:
+    """Map a .npy file into memory."""
     try:
         array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{file}: not a readable .npy file: {error}") from None
     return array
+
+
+def _find_pairs(path: Path, labelled: bool) -> list[tuple[Path, Path | None]]:
+    """Return the files of features and, where there are to be labels, those of labels."""
+    files = sorted([*path.glob("X.npy"), *path.glob("X_*.npy")]) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path}: expected .parquet files, or X.npy or X_*.npy, found none")
+    pairs: list[tuple[Path, Path | None]] = []
+    for file in files:
+        labels = file.with_name("y" + file.name[1:]) if labelled else None
+        if labels is not None and not file.name.startswith("X"):
+            raise ValueError(f"{file}: expected a name that starts with X, beside one with y")
+        if labels is not None and not labels.is_file():
+            raise ValueError(f"{file}: no labels: expected them in {labels.name} beside it")
+        pairs.append((file, labels))
+    return pairs
+
+
+def _check(X_name: str, X: Array, y_name: str, y: Array | None) -> None:
+    """Refuse features that are no matrix of numbers, and labels that are not as many."""
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise ValueError(f"{X_name}: expected shape (N, D), D not 0, got {X.shape}")
+    try:
+        validate.compute_dtype(X.dtype, X_name)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    if y is not None and y.shape != (len(X),):
+        raise ValueError(f"{y_name}: expected shape ({len(X)},), got {y.shape}")
+
+
+def _chunk(name: Path, X: Any, y: Array | None, start: int, n_rows: int) -> UntakenChunk:
+    """Return the chunk of at most ``n_rows`` rows of these arrays that begins at ``start``."""
+    rows = slice(start, min(start + n_rows, X.shape[0]))
+    where = f"{name}: rows {start} to {rows.stop - 1}"
+    return UntakenChunk.of_matrix(where, X[rows], None if y is None else y[rows])

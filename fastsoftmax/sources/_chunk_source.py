@@ -1,8 +1,9 @@
-"""What all sources of chunks share: labels made codes, values checked, chunk sizes."""
+"""The base class of sources: chunk sizes, codes of labels, checks of values, random splits."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,16 +18,18 @@ Array = npt.NDArray[Any]
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
-# Chunks are a multiple of this: of whole blocks, for any kernel, so that none spans two chunks.
+# The rows of a chunk are a multiple of this, so that any kernel's blocks lie whole in one chunk.
 _MIN_ROWS = 1024
+# Integer labels are encoded by a table where fewer integers than this lie between the classes.
 _MAX_TABLE = 1 << 16
 
 
-class Rows(NamedTuple):
-    """Some rows as a reader finds them: where (for errors), how many, and how to get at them.
+class UntakenChunk(NamedTuple):
+    """A chunk as a reader yields it, before its rows are taken.
 
-    ``take(None)`` gives the features of all of them, ``take(numbers)`` of some; labels are raw,
-    or None where none were asked for.
+    ``where`` names the file and the rows in error messages. ``take(None)`` returns the features of
+    all ``n_rows`` rows, ``take(numbers)`` those of the rows with these numbers in the chunk. Labels
+    are as the file has them, or None where the reader was asked for none.
     """
 
     where: str
@@ -34,46 +37,56 @@ class Rows(NamedTuple):
     take: Callable[[Array | None], Any]
     labels: Array | None
 
-
-def taking(X: Any) -> Callable[[Array | None], Any]:
-    """`Rows.take` of an array or CSR matrix."""
-    return lambda numbers: X if numbers is None else X[numbers]
-
-
-class _Share(NamedTuple):
-    """The rows on one side of a random split: each row's side follows from its number alone."""
-
-    seed: int
-    threshold: int  # of 2^64
-    held_out: bool
-
-    def of(self, first: int, n_rows: int) -> Array:
-        """Which of ``n_rows`` rows belong to it, ``first`` being the number of the first."""
-        draws = np.random.PCG64(self.seed).advance(first).random_raw(n_rows)
-        return np.asarray((draws < self.threshold) == self.held_out)
+    @classmethod
+    def of_matrix(cls, where: str, X: Any, labels: Array | None) -> UntakenChunk:
+        """Return a chunk whose features are an array or a CSR matrix already."""
+        return cls(where, X.shape[0], lambda rows: X if rows is None else X[rows], labels)
 
 
 class ChunkSource:
-    """Rows on disk; calling it gives a fresh iterator of chunks (X, codes of the labels).
+    """Labelled rows, usually on disk, that are streamed in chunks.
 
-    Values are checked to be finite in the first complete pass only, labels in every one.
-    ``has_open_width`` is True where the files do not tell how many features there are, only the
-    last one that occurs.
+    `open_source` returns one. Each call of it begins a new pass over the rows.
 
     Attributes
     ----------
     path : Path
-        Where the rows are.
-    n_rows, n_features : int
-        N and D; N is 0 for a source opened without labels.
+        The file or directory of the rows.
+    n_rows : int
+        Number of rows; 0 if the source was opened without labels.
+    n_features : int
+        Number of columns of X.
     feature_names : list of str or None
-        Names of the columns of X, where they have some.
+        Names of the columns of X, if the file has names.
     target : str or None
-        Name of the label column, where it has one.
+        Name of the column of the labels, if it has one.
     classes : ndarray of shape (n_classes,)
-        The label values found, sorted; a code is an index into them.
+        The distinct labels, sorted; a code is an index into them.
+    dtype : dtype or None
+        Set it to have chunks converted to it; None leaves them the dtype of the file.
     digest : tuple of int
-        Checksums of features and labels, known after the first complete pass.
+        Checksums of the features and of the codes; empty until the first pass is complete.
+    has_open_width : bool
+        Whether ``n_features`` is only the largest feature that occurs in the file, to be raised if
+        there are more.
+
+    Raises
+    ------
+    ValueError
+        In any pass, if a file is damaged, or has changed since it was opened.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from fastsoftmax.sources import ArraySource
+    >>> X, y = np.arange(10.0).reshape(5, 2), np.array(["no", "yes", "yes", "no", "yes"])
+    >>> source = ArraySource(Path("memory"), X, y, chunk_rows=3)
+    >>> [(X.shape, codes.tolist()) for X, codes in source()]
+    [((3, 2), [0, 1, 1]), ((2, 2), [0, 1])]
+    >>> rest, drawn = source.split(0.4, seed=1)
+    >>> rest.n_rows, drawn.load()[1].tolist()
+    (3, ['yes', 'yes'])
     """
 
     has_open_width = False
@@ -90,8 +103,8 @@ class ChunkSource:
         self.target: str | None = None
         self.classes: Array = np.empty(0)
         self.digest: tuple[int, ...] = ()
-        self.dtype: np.dtype[Any] | None = None  # that of the chunks, where the files have another
-        self._share: _Share | None = None
+        self.dtype: np.dtype[Any] | None = None
+        self._side: Callable[[int, int], Array] | None = None  # which rows; see `_drawn`
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
     @property
@@ -101,117 +114,191 @@ class ChunkSource:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that all rows would take, about."""
+        """About how much memory all rows would take."""
         return self.n_rows * self.n_features * np.dtype(np.float64).itemsize
 
     def __call__(self) -> Iterator[tuple[Any, Array]]:
-        """Stream the chunks; two in turn may share their memory with later ones."""
+        """Stream all rows and the codes of their labels.
+
+        Features are checked to be finite until the first pass is complete, labels in every pass.
+
+        Yields
+        ------
+        X : ndarray or CSR matrix of shape (rows of the chunk, n_features)
+            Valid until the next chunk but one is asked for, which may be written over it.
+        codes : ndarray of shape (rows of the chunk,)
+            Indices into ``classes``.
+        """
         sums = (0, 0)
         for where, X, labels in self._pass(labelled=True):
             codes = self._encode(where, labels)
             if not self.digest:
                 _check_finite(where, X, self.feature_names)
-                sums = checksum(X, sums[0]), zlib.crc32(codes.astype(np.int64).data, sums[1])
+                sums = _checksum(X, sums[0]), zlib.crc32(codes.astype(np.int64).data, sums[1])
             yield X, codes
         self.digest = self.digest or sums
 
     def features(self) -> Iterator[Any]:
-        """Stream the features alone, checked to be finite."""
+        """Stream the features of all rows, without their labels.
+
+        Yields
+        ------
+        X : ndarray or CSR matrix of shape (rows of the chunk, n_features)
+            Checked to be finite; valid until the next chunk but one is asked for.
+        """
         for where, X, _ in self._pass(labelled=False):
             _check_finite(where, X, self.feature_names)
             yield X
 
     def load(self) -> tuple[Any, Array]:
-        """Read all rows into memory: X, dense in C order or CSR, and the labels."""
+        """Read all rows into memory.
+
+        Returns
+        -------
+        X : ndarray in C order, or CSR matrix, of shape (n_rows, n_features)
+            The features.
+        y : ndarray of shape (n_rows,)
+            The labels themselves, not their codes.
+        """
         matrices, codes = zip(*((X.copy(), codes) for X, codes in self()), strict=True)
         return stack(matrices), self.classes[np.concatenate(codes)]
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ChunkSource, ChunkSource]:
-        """Return sources of disjoint random rows, the second of about ``fraction`` of them.
+        """Split the rows at random; nothing is stored for it.
 
-        Nothing is stored: on which side a row is follows from its number and the seed.
+        Parameters
+        ----------
+        fraction : float
+            Fraction of the rows that the second source has, between 0 and 1. It is met only
+            approximately, because each row is drawn by itself.
+        seed : int, default 0
+            Seed of the draws: the same seed gives the same rows.
+
+        Returns
+        -------
+        rest, drawn : ChunkSource
+            Sources of disjoint rows that together are all rows.
+
+        Raises
+        ------
+        ValueError
+            If ``fraction`` is not between 0 and 1, or one of the sources would have no rows.
         """
         if not 0 < fraction < 1:
             raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
         step = 1 << 20
-        sides = []
-        for held_out in (False, True):
-            share, side = _Share(seed, int(fraction * 2**64), held_out), copy.copy(self)
-            side._share, side.digest = share, ()
-            sizes = (
-                int(np.count_nonzero(share.of(row, min(step, self.n_rows - row))))
-                for row in range(0, self.n_rows, step)
+        sources = copy.copy(self), copy.copy(self)
+        for source, drawn in zip(sources, (False, True), strict=True):
+            source.digest = ()
+            source._side = side = functools.partial(_drawn, seed, int(fraction * 2**64), drawn)
+            source.n_rows = sum(
+                int(np.count_nonzero(side(first, min(step, self.n_rows - first))))
+                for first in range(0, self.n_rows, step)
             )
-            side.n_rows = sum(sizes)
-            if side.n_rows == 0:
+            if source.n_rows == 0:
                 raise ValueError(f"{self.path}: {self.n_rows} rows are too few to split")
-            sides.append(side)
-        return sides[0], sides[1]
+        return sources
 
     def _pass(self, labelled: bool) -> Iterator[tuple[str, Any, Any]]:
-        """One pass over the rows of this share: where a chunk is from, X and the labels."""
+        """Yield where each chunk comes from, its X and its labels, on this side of a split."""
         for file, stamp in self._stamps.items():
             if _stamp(file) != stamp:
                 raise ValueError(f"{file}: changed since it was opened")
-        stop = 0
+        first = 0
         for where, n_rows, take, labels in self._read(labelled):
             numbers = None
-            stop += n_rows
-            if self._share is not None:
-                numbers = np.flatnonzero(self._share.of(stop - n_rows, n_rows))
+            if self._side is not None:
+                numbers = np.flatnonzero(self._side(first, n_rows))
                 labels = None if labels is None else labels[numbers]
-            if n_rows == 0 or (numbers is not None and len(numbers) == 0):
+            first += n_rows
+            if (n_rows if numbers is None else len(numbers)) == 0:
                 continue
             X = take(numbers)
             if self.dtype is not None:
-                with np.errstate(over="ignore"):  # infinite: found out
+                with np.errstate(over="ignore"):  # what overflows is found to be infinite later
                     X = X.astype(self.dtype, copy=False)
             yield where, X, labels
 
-    def _read(self, labelled: bool) -> Iterator[Rows]:
-        """One pass over all rows, with or without their labels."""
+    def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
+        """Yield all rows of the files, with or without their labels."""
         raise NotImplementedError
 
-    def _find_classes(self, labels: Iterable[tuple[str, Array]]) -> None:
-        """Set the number of rows and the classes from all labels and where they are from."""
-        found: Array | None = None
-        for where, part in labels:
-            part = as_labels(where, part)
-            self.n_rows += len(part)
-            values = np.unique(part)
-            found = values if found is None else np.unique(np.concatenate([found, values]))
-        if found is None or self.n_rows == 0:
+    def _chunk_rows(self, chunk_rows: int | None, itemsize: int) -> int:
+        """Return ``chunk_rows``, or where that is None as many rows as fill the usual size."""
+        if chunk_rows is None:
+            bytes_per_row = max(self.n_features, 1) * itemsize
+            return max(_CHUNK_BYTES // bytes_per_row // _MIN_ROWS, 1) * _MIN_ROWS
+        if chunk_rows < 1:
+            raise ValueError(f"chunk_rows: expected at least 1, got {chunk_rows}")
+        return int(chunk_rows)
+
+    def _find_classes(self, chunks: Iterable[tuple[str, Array]]) -> None:
+        """Set ``n_rows`` and ``classes`` from all labels; each chunk says where they come from."""
+        found: list[Array] = []  # one array at most
+        for where, labels in chunks:
+            labels = _as_labels(where, labels)
+            self.n_rows += len(labels)
+            found = [np.unique(np.concatenate([*found, np.unique(labels)]))]
+        if self.n_rows == 0:
             raise ValueError(f"{self.path}: no rows")
-        if found.dtype.kind == "f" and (found == np.round(found)).all():
-            found = found.astype(np.int64)
-        self.classes = found
+        self.classes = found[0]
+        if self.classes.dtype.kind == "f" and (self.classes == np.round(self.classes)).all():
+            self.classes = self.classes.astype(np.int64)
 
     def _encode(self, where: str, labels: Array) -> Array:
-        labels, classes = as_labels(where, labels), self.classes
+        """Return the codes of labels as a file has them."""
+        labels, classes = _as_labels(where, labels), self.classes
         if labels.dtype.kind == "f" and classes.dtype.kind == "i":
             labels = labels.astype(np.int64)
-        span = int(classes[-1]) - int(classes[0]) + 1 if classes.dtype.kind in "iu" else _MAX_TABLE
-        if span < _MAX_TABLE:
-            within = len(labels) == 0 or (
-                labels.min() >= classes[0] and labels.max() <= classes[-1]
-            )
-            codes = labels.astype(np.int64) - int(classes[0]) if within else np.array([-1])
-            if within and span > len(classes):
+        n_values = _MAX_TABLE
+        if classes.dtype.kind in "iu":
+            n_values = int(classes[-1]) - int(classes[0]) + 1
+        if n_values < _MAX_TABLE:
+            codes = labels.astype(np.int64) - int(classes[0])
+            known = codes.min(initial=0) >= 0 and codes.max(initial=0) < n_values
+            if known and n_values > len(classes):
                 # A table is ten times as fast as a search.
-                table = np.full(span, -1)
+                table = np.full(n_values, -1)
                 table[classes - classes[0]] = np.arange(len(classes))
                 codes = table[codes]
-            known = codes.min(initial=0) >= 0
+                known = codes.min(initial=0) >= 0
         else:
             codes = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
-            known = bool((classes[codes] == labels).all())
+            known = (classes[codes] == labels).all()
         if not known:
             raise ValueError(f"{where}: labels that were not there when the source was opened")
         return codes
 
 
-def as_labels(where: str, labels: Array) -> Array:
-    """Numbers or strings, none of them missing."""
+def _drawn(seed: int, threshold: int, drawn: bool, first: int, n_rows: int) -> Array:
+    """Return which of the rows from ``first`` on are drawn, or else which are not drawn."""
+    # The seed and a row's number alone decide; the probability is threshold / 2^64.
+    numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
+    return np.asarray((numbers < threshold) == drawn)
+
+
+def select_columns(
+    path: Path, present: list[str], target: str | None, features: list[str] | None
+) -> list[str]:
+    """Check that the columns asked for are there, and return those of the features."""
+    if target is not None and target not in present:
+        raise ValueError(f'{path}: no column "{target}"; there are {_listed(present)}')
+    names = [name for name in present if name != target] if features is None else list(features)
+    if target in names:
+        raise ValueError(f'{path}: column "{target}": expected labels or a feature, not both')
+    missing = [name for name in names if name not in present]
+    if missing or not names:
+        raise ValueError(f"{path}: missing feature columns: {_listed(missing) or 'all of them'}")
+    return names
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first few names as text."""
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def _as_labels(where: str, labels: Array) -> Array:
+    """Return labels as numbers or strings, and refuse missing ones."""
     if labels.dtype.kind == "O":
         if any(label is None or label != label for label in labels):
             raise ValueError(f"{where}: missing labels")
@@ -225,37 +312,8 @@ def as_labels(where: str, labels: Array) -> Array:
     return labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
 
 
-def rows_per_chunk(chunk_rows: int | None, bytes_a_row: int) -> int:
-    """Rows of a chunk: as asked for, or as many as fill the usual size."""
-    if chunk_rows is None:
-        return max(_CHUNK_BYTES // bytes_a_row // _MIN_ROWS, 1) * _MIN_ROWS
-    if chunk_rows < 1:
-        raise ValueError(f"chunk_rows: expected at least 1, got {chunk_rows}")
-    return int(chunk_rows)
-
-
-def select_columns(
-    path: Path, present: list[str], target: str | None, features: list[str] | None
-) -> list[str]:
-    """Check the label column, if there is to be one, and return the feature columns."""
-    if target is not None and target not in present:
-        raise ValueError(f'{path}: no column "{target}"; there are {listed(present)}')
-    names = [name for name in present if name != target] if features is None else list(features)
-    if target in names:
-        raise ValueError(f'{path}: column "{target}": expected labels or a feature, not both')
-    missing = [name for name in names if name not in present]
-    if missing or not names:
-        raise ValueError(f"{path}: missing feature columns: {listed(missing) or 'all of them'}")
-    return names
-
-
-def listed(names: list[str]) -> str:
-    """Return the first few names."""
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
 def _stamp(file: Path) -> tuple[int, int]:
-    """Return what a file that nobody touched keeps."""
+    """Return the size and the time of the last change of a file."""
     try:
         status = file.stat()
     except OSError as error:
@@ -263,24 +321,25 @@ def _stamp(file: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def checksum(X: Any, start: int) -> int:
-    """CRC-32 of the features and of ``start``: a tenth of the time of reading them."""
-    if not hasattr(X, "tocsr"):
-        return zlib.crc32(np.ascontiguousarray(X).data, start)
-    for part in (np.diff(X.indptr), X.indices, X.data):
-        start = zlib.crc32(np.ascontiguousarray(part).data, start)
+def _checksum(X: Any, start: int) -> int:
+    """Continue a CRC-32 with these features, in a tenth of the time that reading them takes."""
+    arrays = (np.diff(X.indptr), X.indices, X.data) if hasattr(X, "tocsr") else (X,)
+    for array in arrays:
+        start = zlib.crc32(np.ascontiguousarray(array).data, start)
     return start
 
 
 def _check_finite(where: str, X: Any, names: list[str] | None) -> None:
+    """Refuse features that are NaN or infinite, and name the first."""
     values = X.data if hasattr(X, "tocsr") else X
-    # A sum of float64 is finite only if all its terms are (or it overflows: looked at again).
-    if values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64)):
-        return
-    if np.isfinite(values).all():
+    # A finite sum in float64 has finite terms only. Where it is not, it may have overflowed.
+    finite = values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64))
+    if finite or np.isfinite(values).all():
         return
     if values.ndim == 1:
         raise ValueError(f"{where}: NaN or infinite values in {values.dtype}")
     row, column = np.argwhere(~np.isfinite(values))[0]
     name = f'column "{names[column]}"' if names else f"column {column}"
-    raise ValueError(f"{where}: {name}: NaN or infinite in {values.dtype} in row {row} of it")
+    raise ValueError(
+        f"{where}: {name}: NaN or infinite in {values.dtype}, in row {row} of the chunk"
+    )

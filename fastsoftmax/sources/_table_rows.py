@@ -1,9 +1,10 @@
-"""Columns that lie apart in memory, put side by side in rows.
+"""Columns of a table, apart in memory, put side by side in rows.
 
-The kernels read columns as they lie, too, but fifty streams at once are too many for the hardware's
-prefetching: at (131072, 50, 10) in float32 an evaluation took 24 ms on one core instead of 11. This
-takes 2.1 ms, which is memory's pace: prefetching in software gained a twentieth. A loop that moved
-eight columns at a time took 3.2, NumPy's assignment of a column at a time 14 to 18.
+The kernels can read columns where they lie, but fifty streams at once are too many for the
+hardware's prefetching: at (131072, 50, 10) in float32 an evaluation took 24 ms on one core instead
+of 11. Putting them side by side takes 2.1 ms, which is the pace of memory: prefetching in software
+gained a twentieth. A loop that moved eight columns at a time took 3.2 ms, NumPy's assignment of a
+column at a time 14 to 18.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import jit_disabled
+from fastsoftmax.sources._chunk_source import Array
 
-Array = npt.NDArray[Any]
-
-# Lanes of a vector, at most.
+# The kernel wants at least as many rows and addresses as a vector has lanes, which is this at most.
 _LANES = 16
-# Bits are moved, not numbers: floats of their size stand for all.
+# Bits are moved, whatever number they are: floats of the same size stand for all dtypes.
 _CARRIERS: dict[int, np.dtype[Any]] = {4: np.dtype(np.float32), 8: np.dtype(np.float64)}
 
 
