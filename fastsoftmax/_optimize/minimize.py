@@ -93,6 +93,7 @@ def minimize(
             tol=tol,
             max_iter=max_iter,
             noise=float(np.finfo(problem.dtype).eps),
+            lower_bound=0.0,
             progress=None if progress is None else lambda s: progress(Iterate(s, centred)),
         )
         if state is None:

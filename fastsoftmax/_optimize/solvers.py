@@ -34,6 +34,12 @@ _RENEWAL = 15
 # this pace more than _PATIENCE iterations are still to come.
 _WINDOW = 10
 _PATIENCE = 40
+# A small gradient alone does not show that a minimum is near: where classes separate, the gradient
+# of a row vanishes with its loss. The loss must have settled, too: over the last _SETTLED_STEPS
+# iterations it may have fallen by this share of itself an iteration, or by this much.
+_SETTLED_STEPS, _SETTLED_SHARE, _SETTLED_FALL = 3, 3e-3, 1e-6
+# A Newton step comes so close that its own fall says how near the minimum is.
+_NEWTON_SETTLED_SHARE = 2e-2
 EXHAUSTED = "no step improves the loss: its precision is exhausted"
 
 
@@ -61,12 +67,29 @@ class State:
     changes: list[Array] = dataclasses.field(default_factory=list)
     curvatures: list[float] = dataclasses.field(default_factory=list)  # products of the two
     norms: list[float] = dataclasses.field(default_factory=list)
+    losses: list[float] = dataclasses.field(default_factory=list)  # the last ones, as norms are
+    gain: float = np.inf  # what the step taken or tried last was expected to gain
     newton: bool = False  # whether "auto" has changed to Newton's method
     preconditioner_at: Array | None = (
         None  # where Newton's preconditioner was taken; None: the first one
     )
     last_products: int = 0  # products of the last Newton step
     message: str = ""
+
+    def has_settled(self, newton: bool) -> bool:
+        """Whether the loss has all but stopped falling."""
+        if len(self.losses) < 2:
+            return False
+        recent = self.losses[-2 if newton else -1 - _SETTLED_STEPS :]
+        share = _NEWTON_SETTLED_SHARE if newton else _SETTLED_SHARE
+        fall = (recent[0] - recent[-1]) / (len(recent) - 1)
+        return fall <= max(share * abs(self.loss), _SETTLED_FALL)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether no step lowers the loss although one was expected to do so."""
+        expected = max(_SETTLED_SHARE * abs(self.loss), _SETTLED_FALL)
+        return self.message == EXHAUSTED and not self.gain <= expected
 
     def forget(self) -> None:
         """Forget the steps made so far."""
@@ -94,6 +117,7 @@ class Minimization:
     tol: float
     max_iter: int
     noise: float
+    lower_bound: float = -np.inf
     memory: int = 12
     progress: Progress | None = None
     renewed: Callable[[Array], Preconditioner | None] = lambda x: None
@@ -101,7 +125,8 @@ class Minimization:
     def start(self, x0: Array) -> State:
         """Evaluate the starting point."""
         loss, gradient = self.objective(x0)
-        return State(np.array(x0, np.float64), loss, gradient, norms=[self.norm(gradient)])
+        norms = [self.norm(gradient)]
+        return State(np.array(x0, np.float64), loss, gradient, norms=norms, losses=[loss])
 
     def first_preconditioner(self) -> Preconditioner:
         """Return the preconditioner to start with."""
@@ -109,9 +134,11 @@ class Minimization:
         assert preconditioner is not None
         return preconditioner
 
-    def goes_on(self, state: State) -> bool:
+    def goes_on(self, state: State, newton: bool = False) -> bool:
         """Whether there is something left to do, and iterations to do it in."""
-        if state.norms[-1] <= self.tol or state.message == EXHAUSTED:
+        if state.message == EXHAUSTED:
+            return False
+        if state.norms[-1] <= self.tol and (state.has_settled(newton) or not state.norms[-1]):
             return False
         if state.n_iter >= self.max_iter:
             state.message = "max_iter reached"
@@ -203,6 +230,7 @@ def _advance(task: Minimization, state: State, direction: Array) -> bool:
         state.curvatures = [*state.curvatures, curvature][-task.memory :]
     state.x, state.loss, state.gradient = x, loss, gradient
     state.norms = [*state.norms, task.norm(gradient)][-_WINDOW - 1 :]
+    state.losses = [*state.losses, loss][-_WINDOW - 1 :]
     state.n_iter += 1
     if task.progress is not None:
         task.progress(state)
@@ -218,10 +246,12 @@ def _search(
     approximate conditions. Returns (x, loss, gradient) there, or None.
     """
     slope = np.dot(state.gradient, direction)
+    state.gain = -slope / 2
     if not slope < 0:
         return None
     slack = task.noise * max(abs(state.loss), 1e-30)
-    low, high, t = 0.0, np.inf, 1.0
+    # A parabola with this slope would fall below the lower bound if its minimum lay farther away.
+    low, high, t = 0.0, np.inf, min(1.0, 2 * (state.loss - task.lower_bound) / -slope)
     best = None
     for _ in range(_MAX_TRIALS):
         x = state.x + t * direction
@@ -254,7 +284,7 @@ def minimize_newton_cg(task: Minimization, state: State) -> State:
         solve = task.preconditioner(state.preconditioner_at)
     elif not state.newton:
         solve = task.first_preconditioner()
-    while task.goes_on(state):
+    while task.goes_on(state, newton=True):
         if solve is None or state.last_products > _FEW_PRODUCTS:
             solve = task.preconditioner(state.x) or solve or task.first_preconditioner()
             state.preconditioner_at = state.x

@@ -201,8 +201,8 @@ def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) 
             stacklevel=6,
         )
         raise KeyboardInterrupt
-    exhausted = state.message == solvers.EXHAUSTED
-    if last.gradient_norm <= tol or (exhausted and at_limit is not None):
+    exhausted, small = state.message == solvers.EXHAUSTED, last.gradient_norm <= tol
+    if not state.message or (exhausted and not state.is_stuck and (small or at_limit is not None)):
         return
     advice = (
         "use float64 features, scale them, or increase tol"
@@ -210,9 +210,11 @@ def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) 
         else "increase max_iter, l2 (lower C) or tol"
     )
     beginning = "" if at_limit is None else at_limit.format(n_iter=state.n_iter) + "\n"
+    reached = f"max|gradient| = {last.gradient_norm:.1e}"
+    reached += f" <= tol = {tol:.1e}, but a falling loss" if small else f" > tol = {tol:.1e}"
     warnings.warn(
-        f"{beginning}stopped after {state.n_iter} iterations with max|gradient| = "
-        f"{last.gradient_norm:.1e} > tol = {tol:.1e} ({state.message}); {advice}",
+        f"{beginning}stopped after {state.n_iter} iterations with {reached} ({state.message}); "
+        f"{advice}",
         ConvergenceWarning,
         stacklevel=6,
     )
