@@ -8,6 +8,7 @@ but the iterates stay in the caller's, and the preconditioner may be replaced on
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -35,11 +36,12 @@ _RENEWAL = 15
 _WINDOW = 10
 _PATIENCE = 40
 # A small gradient alone does not show that a minimum is near: where classes separate, the gradient
-# of a row vanishes with its loss. The loss must have settled, too: over the last _SETTLED_STEPS
-# iterations it may have fallen by this share of itself an iteration, or by this much.
+# of a row vanishes with its loss. The loss must have settled, too: in each of the last iterations it
+# has fallen, and was expected to fall, by this share of itself or by this much at most.
 _SETTLED_STEPS, _SETTLED_SHARE, _SETTLED_FALL = 3, 3e-3, 1e-6
-# A Newton step comes so close that its own fall says how near the minimum is.
-_NEWTON_SETTLED_SHARE = 2e-2
+# Newton's preconditioner is also renewed where, after so many steps with it, a step lowers the loss
+# by less than this share of it.
+_OLD, _SLOW_FALL = 4, 0.1
 EXHAUSTED = "no step improves the loss: its precision is exhausted"
 
 
@@ -68,28 +70,28 @@ class State:
     curvatures: list[float] = dataclasses.field(default_factory=list)  # products of the two
     norms: list[float] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)  # the last ones, as norms are
-    gain: float = np.inf  # what the step taken or tried last was expected to gain
+    gains: list[float] = dataclasses.field(default_factory=list)  # expected of the last steps
     newton: bool = False  # whether "auto" has changed to Newton's method
     preconditioner_at: Array | None = (
         None  # where Newton's preconditioner was taken; None: the first one
     )
+    age: int = 0  # Newton steps with the same preconditioner
     last_products: int = 0  # products of the last Newton step
     message: str = ""
 
-    def has_settled(self, newton: bool) -> bool:
-        """Whether the loss has all but stopped falling."""
-        if len(self.losses) < 2:
-            return False
-        recent = self.losses[-2 if newton else -1 - _SETTLED_STEPS :]
-        share = _NEWTON_SETTLED_SHARE if newton else _SETTLED_SHARE
-        fall = (recent[0] - recent[-1]) / (len(recent) - 1)
-        return fall <= max(share * abs(self.loss), _SETTLED_FALL)
+    @property
+    def _small_fall(self) -> float:
+        return max(_SETTLED_SHARE * abs(self.loss), _SETTLED_FALL)
+
+    def has_settled(self, steps: int = _SETTLED_STEPS) -> bool:
+        """Whether in each of the last ``steps`` iterations the loss has hardly fallen."""
+        falls = [a - b for a, b in itertools.pairwise(self.losses[-1 - steps :])]
+        return bool(falls) and max(*falls, *self.gains[-steps:]) <= self._small_fall
 
     @property
     def is_stuck(self) -> bool:
         """Whether no step lowers the loss although one was expected to do so."""
-        expected = max(_SETTLED_SHARE * abs(self.loss), _SETTLED_FALL)
-        return self.message == EXHAUSTED and not self.gain <= expected
+        return self.message == EXHAUSTED and not self.gains[-1] <= self._small_fall
 
     def forget(self) -> None:
         """Forget the steps made so far."""
@@ -134,11 +136,11 @@ class Minimization:
         assert preconditioner is not None
         return preconditioner
 
-    def goes_on(self, state: State, newton: bool = False) -> bool:
+    def goes_on(self, state: State, settled_steps: int = _SETTLED_STEPS) -> bool:
         """Whether there is something left to do, and iterations to do it in."""
         if state.message == EXHAUSTED:
             return False
-        if state.norms[-1] <= self.tol and (state.has_settled(newton) or not state.norms[-1]):
+        if state.norms[-1] <= self.tol and (state.has_settled(settled_steps) or not state.norms[-1]):
             return False
         if state.n_iter >= self.max_iter:
             state.message = "max_iter reached"
@@ -246,7 +248,7 @@ def _search(
     approximate conditions. Returns (x, loss, gradient) there, or None.
     """
     slope = np.dot(state.gradient, direction)
-    state.gain = -slope / 2
+    state.gains = [*state.gains, -slope / 2][-_SETTLED_STEPS:]
     if not slope < 0:
         return None
     slack = task.noise * max(abs(state.loss), 1e-30)
@@ -284,17 +286,24 @@ def minimize_newton_cg(task: Minimization, state: State) -> State:
         solve = task.preconditioner(state.preconditioner_at)
     elif not state.newton:
         solve = task.first_preconditioner()
-    while task.goes_on(state, newton=True):
-        if solve is None or state.last_products > _FEW_PRODUCTS:
+    while task.goes_on(state, settled_steps=1):
+        if solve is None or state.last_products > _FEW_PRODUCTS or _is_old(state):
             solve = task.preconditioner(state.x) or solve or task.first_preconditioner()
-            state.preconditioner_at = state.x
+            state.preconditioner_at, state.age = state.x, 0
         before = state.n_products
         direction = _conjugate_gradients(task.objective, state, solve)
-        state.last_products = state.n_products - before
+        state.last_products, state.age = state.n_products - before, state.age + 1
         if not _advance(task, state, direction):
             state.message = EXHAUSTED
         state.forget()
     return state
+
+
+def _is_old(state: State) -> bool:
+    """Whether steps with the preconditioner have become short, though the loss has not settled."""
+    if state.age < _OLD or state.has_settled(1):
+        return False
+    return state.losses[-2] - state.loss < _SLOW_FALL * abs(state.loss)
 
 
 def _conjugate_gradients(objective: Objective, state: State, solve: Preconditioner) -> Array:
