@@ -22,8 +22,8 @@ from fastsoftmax.sources import ArraySource, ChunkSource
 
 _EXCESS = 1e-3  # how much higher than ours scikit-learn's loss may be
 _ITERATIONS = np.geomspace(8, 1000, 23).astype(int).tolist()
-# A sample is taken of rows that would need more memory than this, or with which 500 iterations would
-# need more seconds, estimated from 5 iterations on at most so many rows.
+# A sample of the rows is taken where they need more memory than this, or where 500 iterations on
+# them need more seconds, as estimated from 5 iterations on at most so many rows.
 _MEMORY_BYTES, _SECONDS, _TRIAL_ROWS = 256 << 20, 30.0, 20_000
 
 
@@ -54,9 +54,8 @@ def compare_fits(model: SoftmaxRegression, training: ChunkSource, held_out: Chun
                 break
             if stuck:  # its losses in float32 have too few digits for it to go on
                 rows.X = rows.X.astype(np.float64)
-    result = "ended before it came within"
-    if loss <= goal:
-        result = f"took {seconds / our_seconds:.1f} times as long to come within"
+    took = f"took {seconds / our_seconds:.1f} times as long to come within"
+    result = took if loss <= goal else "ended before it came within"
     some = "" if rows.n_rows == training.n_rows else f"a sample of {rows.n_rows:,} of "
     out.print(
         f"scikit-learn's LogisticRegression {result} {_EXCESS:.1%} of fastsoftmax's loss. Timed: "

@@ -39,7 +39,7 @@ def train(
     l2: Annotated[float, typer.Option(help="Strength λ of the penalty λ‖W‖².")] = 1e-4,
     tol: Annotated[float, typer.Option(help="Largest gradient entry at the end.")] = 1e-4,
     max_iter: Annotated[int, typer.Option(help="Most iterations.")] = 1000,
-    test_size: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.2,
+    test_size: Annotated[float, typer.Option(help="Fraction of rows held out.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 0,
     intercept: Annotated[bool, typer.Option(help="Whether to fit intercepts.")] = True,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the arithmetic.")] = "float32",
@@ -75,7 +75,7 @@ def train(
     if output is not None:
         save_model(output, SavedModel(model, source.feature_names, source.target))
         out.print(f"model written to {output}")
-    _show(data, fit, score(model, test_rows), seconds, compiled)
+    _print_results(data, fit, score(model, test_rows), seconds, compiled)
     if compare:
         compare_fits(model, training_rows, test_rows)
 
@@ -212,7 +212,7 @@ class _Fit:
         self._show(f"{self.line}, pass {passes:.1f}, {speed / 1e6:.2f}M rows/s")
 
 
-def _show(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
+def _print_results(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
     model, source = fit.model, fit.source
     table = Table("measure", "value", title=f"softmax regression on {data}")
     table.add_row("training rows", f"{source.n_rows:,}")
