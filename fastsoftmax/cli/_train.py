@@ -57,9 +57,8 @@ def train(
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     resume = _check_files(output, checkpoint, resume)
     source = _load_digits() if data == "digits" else sources.open_source(data, target)
-    for path in (output, checkpoint):
-        if path is not None:
-            check_apart(path, source.files)
+    for path in filter(None, (output, checkpoint)):
+        check_apart(path, source.files)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
     source.dtype = np.dtype(dtype)
@@ -93,9 +92,8 @@ def _load_digits() -> sources.ArraySource:
 
 def _check_files(output: Path | None, checkpoint: Path | None, resume: bool) -> bool:
     """Check the files to be written, and return whether there is a checkpoint to go on from."""
-    for path in (output, checkpoint):
-        if path is not None:
-            check_writable(path)
+    for path in filter(None, (output, checkpoint)):
+        check_writable(path)
     if checkpoint is None:
         if resume:
             raise ValueError("--resume: expected --checkpoint FILE as well")
