@@ -1,49 +1,70 @@
-"""The command line: ``fastsoftmax train | predict | evaluate | info | warmup``."""
+"""The command line: ``fastsoftmax train | predict | evaluate | info | warmup``.
+
+Each command is a function, in the module of its name, whose parameters are the options.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import Any
 
-try:
-    import typer
-
-    from fastsoftmax.cli._kernels import info, warmup
-    from fastsoftmax.cli._predict import evaluate, predict
-    from fastsoftmax.cli._train import train
-except ImportError as error:
-    _missing: ImportError | None = error
-else:
-    _missing = None
+_INTERRUPTED = 130  # what shells report after Ctrl-C, and Typer returns
 
 
 def main() -> None:
-    """Run the command line: errors are one line and exit status 2."""
-    if _missing is not None:
-        needed = 'pip install "fastsoftmax[train]"'
-        print(f"error: the command line needs {needed} ({_missing})", file=sys.stderr)
-        sys.exit(2)
-    # click's own, wherever this release of typer keeps click.
-    usage_error: Any = typer.BadParameter.__mro__[1]
+    """Run the command line: an error is one line and status 2, Ctrl-C is status 130."""
     try:
-        _application()(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+        status = _run()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except usage_error as error:
-        if message := error.format_message():  # empty where help was shown instead
-            print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(status)
 
 
-def _application() -> Any:
-    summary = "Softmax regression on a CPU, on data of any size."
-    application = typer.Typer(add_completion=False, no_args_is_help=True, help=summary)
+def _run() -> int:
+    """Run the command that the arguments name, and return the exit status."""
+    stoppable = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not under nohup
+    try:
+        if stoppable:
+            signal.signal(signal.SIGINT, _exit_at_once)
+        import typer
+
+        from fastsoftmax.cli._evaluate import evaluate
+        from fastsoftmax.cli._info import info, warmup
+        from fastsoftmax.cli._predict import predict
+        from fastsoftmax.cli._train import train
+    except ImportError as error:
+        return _fail(f'the command line needs pip install "fastsoftmax[train]" ({error})')
+    finally:
+        if stoppable:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    text = "Softmax regression on a CPU, on data of any size."
+    application = typer.Typer(add_completion=False, no_args_is_help=True, help=text)
     for command in (train, predict, evaluate, info, warmup):
         application.command()(command)
-    return application
+    # The base class of all usage errors lies in click, or in Typer's copy of it.
+    usage_error: Any = typer.BadParameter.__mro__[1]
+    try:
+        return application(standalone_mode=False) or 0
+    except typer.Abort:
+        return _INTERRUPTED
+    except usage_error as error:
+        return _fail(error.format_message())
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _fail(str(error))
+
+
+def _exit_at_once(*_: Any) -> None:
+    """End the process at Ctrl-C: imports may swallow a KeyboardInterrupt, or replace it."""
+    os.write(2, b"interrupted\n")
+    os._exit(_INTERRUPTED)
+
+
+def _fail(message: str) -> int:
+    """Print an error in one line (nothing where help was shown instead); return its status."""
+    if message:
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

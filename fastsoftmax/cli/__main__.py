@@ -2,4 +2,5 @@
 
 from fastsoftmax.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

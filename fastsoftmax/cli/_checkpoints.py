@@ -1,25 +1,19 @@
-"""Checkpoints: where a solver is, in a file, and which run it belongs to."""
+"""The format of checkpoints: a solver's state in a file, and which run it belongs to."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._optimize.minimize import Iterate
 from fastsoftmax._optimize.solvers import State
-from fastsoftmax.cli._model_files import replacing
+from fastsoftmax.cli._files import replacing
 from fastsoftmax.sources._arrays import read_arrays
-
-Array = npt.NDArray[Any]
-
-__all__ = ["Checkpoints", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "fastsoftmax-checkpoint"
 _FORMAT_VERSION = 3
@@ -28,17 +22,11 @@ _LISTS = ("steps", "changes")
 _ARRAYS = ("x", "gradient", "preconditioner_at", *_LISTS)
 
 
-def save_checkpoint(path: str | Path, state: State, run: dict[str, Any]) -> None:
-    """Write a solver's state as a .npz file without pickle, all of it or nothing.
+def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
+    """Write the state between two iterations as a .npz file without pickle, all of it or nothing.
 
-    Parameters
-    ----------
-    path : str or Path
-        Where to; an existing file is replaced at the last moment.
-    state : State
-        The state between two iterations.
-    run : dict of str
-        What must be the same where the run is resumed: data, options, version; values of JSON.
+    ``run`` holds what must be the same where the run is resumed (data, options, version), as values
+    that JSON has.
 
     Examples
     --------
@@ -51,28 +39,17 @@ def save_checkpoint(path: str | Path, state: State, run: dict[str, Any]) -> None
     >>> load_checkpoint(path, {"l2": 0.1}).loss
     1.5
     """
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    fields = dict(vars(state))
     arrays = {name: fields.pop(name) for name in _ARRAYS}
+    arrays |= {name: np.reshape(arrays[name], (-1, len(state.x))) for name in _LISTS}
+    stored = {name: array for name, array in arrays.items() if array is not None}
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, "run": run, "state": fields}
-    stored: dict[str, Any] = {
-        name: np.reshape(value, (-1, len(state.x))) if name in _LISTS else value
-        for name, value in arrays.items()
-        if value is not None
-    }
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **stored, header=np.array(json.dumps(header)))
 
 
-def load_checkpoint(path: str | Path, run: dict[str, Any]) -> State:
-    """Read what `save_checkpoint` wrote.
-
-    Raises
-    ------
-    ValueError
-        Where the file is not such a file, or damaged, or of another run; the message says in what
-        they differ.
-    """
-    path = Path(path)
+def load_checkpoint(path: Path, run: dict[str, Any]) -> State:
+    """Read a checkpoint; a ValueError says what is wrong with it, or how its run differs."""
     stored = read_arrays(path)
     try:
         header = json.loads(str(stored.pop("header")))
@@ -81,10 +58,7 @@ def load_checkpoint(path: str | Path, run: dict[str, Any]) -> State:
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: not a fastsoftmax checkpoint") from None
     if header["version"] != _FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: checkpoint format {header['version']}, this version of fastsoftmax reads "
-            f"{_FORMAT_VERSION}"
-        )
+        raise ValueError(f"{path}: checkpoint format {header['version']}, not {_FORMAT_VERSION}")
     for name in {**run, **header["run"]}:
         old, new = header["run"].get(name), run.get(name)
         if old != new:
@@ -100,22 +74,22 @@ def load_checkpoint(path: str | Path, run: dict[str, Any]) -> State:
 
 
 class Checkpoints:
-    """Writes a checkpoint now and then, called after every iteration."""
+    """Writes a checkpoint every so many seconds, where it has a path; called at each iteration."""
 
-    def __init__(self, path: Path, run: dict[str, Any], seconds: float) -> None:
+    def __init__(self, path: Path | None, run: dict[str, Any], seconds: float) -> None:
         self.path, self.run, self.seconds = path, run, seconds
         self._last: State | None = None
         self._written = -np.inf
 
     def __call__(self, iterate: Iterate) -> None:
-        """Write the state, unless the last one was written a moment ago."""
-        # A copy: the solver goes on in this object, its arrays and lists it replaces.
-        self._last = copy.copy(iterate.state)
+        """Write the state, unless the last one was written less than ``seconds`` ago."""
+        # A copy, as the solver goes on in this object; arrays and lists it replaces.
+        self._last = None if self.path is None else copy.copy(iterate.state)
         if time.monotonic() - self._written >= self.seconds:
             self.write()
 
     def write(self) -> None:
         """Write the last state there was, if it has not been written."""
-        if self._last is not None:
+        if self.path is not None and self._last is not None:
             save_checkpoint(self.path, self._last, self.run)
             self._last, self._written = None, time.monotonic()

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import statistics
+import dataclasses
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import typer
 from rich.table import Table
 
 import fastsoftmax
-import fastsoftmax.reference as reference
 import fastsoftmax.sources as sources
 from fastsoftmax._optimize import minimize, solvers
-from fastsoftmax.cli import _model_files
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
+from fastsoftmax.cli._compare import compare_fits
 from fastsoftmax.cli._console import err, out, progress_line
-from fastsoftmax.cli._predict import DATA, Score, score
+from fastsoftmax.cli._evaluate import DATA, Score, score
+from fastsoftmax.cli._files import check_apart, check_writable
+from fastsoftmax.cli._model_files import SavedModel, save_model
 from fastsoftmax.linear_model import SoftmaxRegression
 from fastsoftmax.linear_model._fitting import check_parameters, fit_prepared, prepare
 
-Array = npt.NDArray[Any]
 Dtype = Literal["float32", "float64"]
 
 # Data of at most this size are read into memory.
 _MEMORY_BYTES = 64 << 20
-# NumPy's time is measured on at most this many multiply-adds, and scaled up.
-_REFERENCE_WORK = 2e9
 
 
 def train(
@@ -42,28 +39,26 @@ def train(
     l2: Annotated[float, typer.Option(help="Strength λ of the penalty λ‖W‖².")] = 1e-4,
     tol: Annotated[float, typer.Option(help="Largest gradient entry at the end.")] = 1e-4,
     max_iter: Annotated[int, typer.Option(help="Most iterations.")] = 1000,
-    test_size: Annotated[float, typer.Option(help="Share of rows held out.")] = 0.2,
+    test_size: Annotated[float, typer.Option(help="Fraction of rows held out.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 0,
     intercept: Annotated[bool, typer.Option(help="Whether to fit intercepts.")] = True,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the arithmetic.")] = "float32",
     output: Annotated[Path | None, typer.Option(help="Where to write the model.")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Where to write the solver's state now and then.")
+        Path | None, typer.Option(help="Where to keep the solver's state.")
     ] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds from one to the next.")] = 2.0,
-    resume: Annotated[
-        bool, typer.Option(help="Go on from the checkpoint, if there is one.")
-    ] = False,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if any.")] = False,
     stream: Annotated[bool, typer.Option(help="Stream the data even if they are small.")] = False,
+    compare: Annotated[bool, typer.Option(help="Time scikit-learn's fit as well.")] = False,
 ) -> None:
     """Train on a data set, and say how well and how fast."""
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
-    _check_files(output, checkpoint, resume)
-    source = _model_files.load_digits() if data == "digits" else sources.open_source(data, target)
-    for path in (output, checkpoint):
-        if path is not None:
-            _model_files.check_apart(path, source.files)
+    resume = _check_files(output, checkpoint, resume)
+    source = _load_digits() if data == "digits" else sources.open_source(data, target)
+    for path in filter(None, (output, checkpoint)):
+        check_apart(path, source.files)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
     source.dtype = np.dtype(dtype)
@@ -71,42 +66,51 @@ def train(
     compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES)
     model = SoftmaxRegression(l2, tol=tol, max_iter=max_iter, fit_intercept=intercept)
     # What the iterates depend on, beside the rows themselves.
-    run: dict[str, Any] = {"l2": l2, "tol": tol, "intercept": intercept, "dtype": dtype}
-    run |= {"test_size": test_size, "seed": seed, "features": source.feature_names}
-    fit = _Fit(model, training_rows, run)
-    if checkpoint is not None:
-        fit.use_checkpoints(checkpoint, checkpoint_every, resume)
+    run: dict[str, Any] = {"version": fastsoftmax.__version__, "l2": l2, "tol": tol}
+    run |= {"intercept": intercept, "dtype": dtype, "test_size": test_size, "seed": seed}
+    run |= {"features": source.feature_names}
+    fit = _Fit(model, training_rows, Checkpoints(checkpoint, run, checkpoint_every), resume)
     seconds = fit.run()
     if output is not None:
-        _model_files.save_model(
-            output, model, feature_names=source.feature_names, target=source.target
-        )
-    _show(data, fit, score(model, test_rows), seconds, compiled)
-    _compare_with_numpy(model, training_rows, fit.passes)
-    if output is not None:
+        save_model(output, SavedModel(model, source.feature_names, source.target))
         out.print(f"model written to {output}")
+    _print_results(data, fit, score(model, test_rows), seconds, compiled)
+    if compare:
+        compare_fits(model, training_rows, test_rows)
 
 
-def _check_files(output: Path | None, checkpoint: Path | None, resume: bool) -> None:
-    for path in (output, checkpoint):
-        if path is not None:
-            _model_files.check_writable(path)
+def _load_digits() -> sources.ArraySource:
+    """scikit-learn's bundled data set of 1797 real handwritten digits, 8x8 pixels."""
+    from sklearn import datasets
+
+    bunch = datasets.load_digits()
+    names = list(bunch.feature_names)
+    source = sources.ArraySource(Path("digits"), bunch.data, bunch.target, feature_names=names)
+    source.target = "digit"
+    return source
+
+
+def _check_files(output: Path | None, checkpoint: Path | None, resume: bool) -> bool:
+    """Check the files to be written, and return whether there is a checkpoint to go on from."""
+    for path in filter(None, (output, checkpoint)):
+        check_writable(path)
     if checkpoint is None:
         if resume:
             raise ValueError("--resume: expected --checkpoint FILE as well")
-        return
+        return False
     if output is not None and output.resolve() == checkpoint.resolve():
         raise ValueError(f"{output}: expected different files for --output and --checkpoint")
     if checkpoint.exists() and not resume:
         raise ValueError(f"{checkpoint}: exists: add --resume to go on from it, or remove it")
     if resume and not checkpoint.exists():
         err.print(f"no checkpoint {checkpoint}: starting afresh")
+    return checkpoint.exists()
 
 
 def _split(
     source: sources.ChunkSource, test_size: float, seed: int, stream: bool
 ) -> tuple[sources.ChunkSource, sources.ChunkSource]:
-    """Training and test rows: drawn by class in memory, each row by itself in a stream."""
+    """Return training and test rows: stratified in memory, each row drawn by itself in a stream."""
     if stream or (source.n_bytes > _MEMORY_BYTES and not isinstance(source, sources.ArraySource)):
         return source.split(test_size, seed)
     from sklearn.model_selection import train_test_split
@@ -121,114 +125,99 @@ def _split(
     first, second = (sources.ArraySource(source.path, X[rows], y[rows]) for rows in sides)
     if len(first.classes) < 2:
         raise ValueError(f"{source.path}: expected training rows of at least two classes, got one")
-    for _ in first():  # for its digest
+    for _ in first():  # the first pass computes the digest, which checkpoints hold
         pass
     return first, second
 
 
 def _warm_up(dtype: np.dtype[Any], large: bool) -> float:
+    """Load or compile the kernels, and return the seconds it took."""
     started = time.perf_counter()
     with out.status("compiling kernels (once; later runs load them from disk)"):
         if large:
-            # What compiling leaves behind, 0.15 GB, is better left in another process.
+            # Compiling leaves 0.15 GB of memory in use: let it be that of another process.
             code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'])"
             subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
         fastsoftmax.warmup((dtype,))
     return time.perf_counter() - started
 
 
+@dataclasses.dataclass
 class _Fit:
-    """A fit under way: what it has read, its progress line and its checkpoints."""
+    """A fit under way, with its progress line, its checkpoints and a count of the rows read."""
 
-    def __init__(
-        self, model: SoftmaxRegression, source: sources.ChunkSource, run: dict[str, Any]
-    ) -> None:
-        self.model, self.source = model, source
-        self._run = {"version": fastsoftmax.__version__, **run}
-        self._checkpoints: Checkpoints | None = None
-        self._resumed: Path | None = None
-        self._show: Callable[[str], None] = print
-        self._line = "first passes"
-        self._rows, self._started = 0, 0.0
-        self.passes = 1
-
-    def use_checkpoints(self, path: Path, seconds: float, resume: bool) -> None:
-        """Write checkpoints; go on from the one that is there."""
-        self._checkpoints = Checkpoints(path, self._run, seconds)
-        self._resumed = path if resume and path.exists() else None
+    model: SoftmaxRegression
+    source: sources.ChunkSource
+    checkpoints: Checkpoints
+    resume: bool
+    passes: int = 1
+    rows: int = 0
+    line: str = "first passes"
 
     def run(self) -> float:
         """Fit, and return the seconds it took."""
         source = self.source
-        X, y = self._streamed(), None
+        X, y = sources.Chunks(self._chunks, source.n_features, source.classes), None
         if isinstance(source, sources.ArraySource):
             X, y = source.X, source.y
         with (
             progress_line("training") as self._show,
-            warnings.catch_warnings(record=True) as caught,
+            warnings.catch_warnings(record=True, action="always") as caught,
         ):
-            warnings.simplefilter("always")
             self._started = time.perf_counter()
             try:
                 check_parameters(self.model)
-                prepared = prepare(self.model, X, y)
-                fit_prepared(self.model, prepared, self._progress, self._state)
+                fit_prepared(self.model, prepare(self.model, X, y), self._progress, self._state)
             except KeyboardInterrupt:
-                if self._checkpoints is not None:
-                    self._checkpoints.write()
+                self.checkpoints.write()
                 raise
             seconds = time.perf_counter() - self._started
-        if self._checkpoints is not None:
-            self._checkpoints.write()
+        self.checkpoints.write()
         for warning in caught:
             err.print(f"warning: {warning.message}")
         return seconds
 
-    def _streamed(self) -> sources.Chunks:
-        def chunks() -> Iterator[Any]:
-            for X, codes in self.source():
-                yield X, codes
-                self._rows += len(codes)
-                self._show_line()
-
-        return sources.Chunks(chunks, self.source.n_features, self.source.classes)
+    def _chunks(self) -> Iterator[Any]:
+        """Stream the training rows, and count them."""
+        for X, codes in self.source():
+            yield X, codes
+            self.rows += len(codes)
+            self._show_line()
 
     def _state(self) -> solvers.State | None:
-        """State of the checkpoint to go on from; the rows' digest is known by now."""
-        self._run |= {"data": list(self.source.digest), "classes": self.source.classes.tolist()}
-        if self._resumed is None:
+        """Return the state to go on from, if any; by now the rows' digest is known."""
+        path, run = self.checkpoints.path, self.checkpoints.run
+        run |= {"data": list(self.source.digest), "classes": self.source.classes.tolist()}
+        if path is None or not self.resume:
             return None
-        state = load_checkpoint(self._resumed, self._run)
-        err.print(f"going on from iteration {state.n_iter} in {self._resumed}")
+        state = load_checkpoint(path, run)
+        err.print(f"going on from iteration {state.n_iter} in {path}")
         self.passes = state.n_evaluations + state.n_products
         return state
 
     def _progress(self, last: minimize.Iterate) -> None:
-        self.passes, state = last.passes, last.state
+        """Show an iteration, and write a checkpoint if it is time to."""
+        state, norm, self.passes = last.state, last.gradient_norm, last.passes
         if isinstance(self.source, sources.ArraySource):
-            self._rows = self.passes * self.source.n_rows
-        self._line = (
-            f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {last.gradient_norm:.1e}"
-        )
+            self.rows = self.passes * self.source.n_rows
+        self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {norm:.1e}"
         self._show_line()
-        if self._checkpoints is not None:
-            self._checkpoints(last)
+        self.checkpoints(last)
 
     def _show_line(self) -> None:
-        passes = self._rows / self.source.n_rows
-        speed = self._rows / (time.perf_counter() - self._started)
-        self._show(f"{self._line}, pass {passes:.1f}, {speed / 1e6:.2f}M rows/s")
+        passes = self.rows / self.source.n_rows
+        speed = self.rows / (time.perf_counter() - self._started)
+        self._show(f"{self.line}, pass {passes:.1f}, {speed / 1e6:.2f}M rows/s")
 
 
-def _show(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
+def _print_results(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
     model, source = fit.model, fit.source
     table = Table("measure", "value", title=f"softmax regression on {data}")
     table.add_row("training rows", f"{source.n_rows:,}")
     table.add_row("features", f"{source.n_features:,}")
     table.add_row("classes", f"{len(model.classes_):,}")
     table.add_row("iterations, passes over the data", f"{model.n_iter_:,}, {fit.passes:,}")
-    name = f"accuracy on {held_out.n_rows:,} held-out rows"
-    table.add_row(name, f"{held_out.accuracy:.4f}")
+    table.add_row(f"accuracy on {held_out.n_rows:,} held-out rows", f"{held_out.accuracy:.4f}")
     table.add_row("log-loss on them", f"{held_out.log_loss:.4f}")
     table.add_row("loading or compiling kernels", f"{compiled:.2f} s")
     table.add_row("training", f"{seconds:.3f} s")
@@ -243,34 +232,3 @@ def _peak_memory() -> int | None:
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM")), None)
-
-
-def _compare_with_numpy(model: SoftmaxRegression, source: sources.ChunkSource, passes: int) -> None:
-    """Show what as many evaluations as there were passes cost here and in NumPy."""
-    X, codes = next(iter(source()))
-    rows = int(max(min(len(codes), _REFERENCE_WORK / model.coef_.size), 1))
-    arguments = (X[:rows], model.coef_, codes[:rows])
-    options = {"bias": model.intercept_, "l2": model.l2}
-    ours, numpys = (
-        passes * source.n_rows / rows * _median_time(lambda f=f: f(*arguments, **options))
-        for f in (
-            fastsoftmax.linear_cross_entropy_value_and_grad,
-            reference.linear_cross_entropy_value_and_grad,
-        )
-    )
-    scope = "measured" if rows == source.n_rows else f"measured on {rows:,} rows and scaled up"
-    out.print(
-        f"{passes} passes at the cost of loss and gradient ({scope}): fastsoftmax {ours:.3f} s, "
-        f"NumPy's reference {numpys:.3f} s, {numpys / ours:.1f} times as long"
-    )
-
-
-def _median_time(function: Any) -> float:
-    # Threads left spinning by what ran before would slow it down: they sleep after a while.
-    time.sleep(0.3)
-    times: list[float] = []
-    while len(times) < 5 or (sum(times) < 0.5 and len(times) < 50):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)

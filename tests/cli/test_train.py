@@ -1,0 +1,55 @@
+"""The command train: what it says, what it writes, and which arguments it refuses."""
+
+import pytest
+from sklearn.datasets import load_iris
+
+from fastsoftmax.cli._model_files import load_model
+
+
+def test_digits(command):
+    code, output, errors = command("train", "digits")
+    assert code == 0, errors
+    accuracy = float(output.split("held-out rows")[1].split("│")[1])
+    assert accuracy >= 0.95
+    assert "NumPy" not in output
+    assert "scikit-learn" not in output
+
+
+def test_the_model_knows_its_columns(iris, command):
+    code, output, errors = command(
+        "train", "iris.csv", "--target", "species", "--output", "new.npz"
+    )
+    assert code == 0, errors
+    assert "model written to new.npz" in output
+    saved = load_model(iris / "new.npz")
+    assert saved.feature_names == list(load_iris().feature_names)
+    assert saved.target == "species"
+
+
+def test_float64_without_intercept(iris, command):
+    options = ["--dtype", "float64", "--no-intercept", "--output", "new.npz"]
+    code, _, errors = command("train", "iris.npz", *options)
+    assert code == 0, errors
+    model = load_model(iris / "new.npz").model
+    assert model.coef_.dtype == "float64"
+    assert not model.intercept_.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume: expected --checkpoint FILE as well"),
+        (["--checkpoint", "no/c.npz"], "no/c.npz: no such directory: no"),
+        (["--checkpoint", "a.npz", "--output", "a.npz"], "expected different files"),
+        (["--checkpoint", "X.npy"], "X.npy: exists"),
+        (["--checkpoint", "X.npy", "--resume"], "X.npy: expected another file than those read"),
+        (["--checkpoint", "notes.txt", "--resume"], "notes.txt: not a "),
+        (["--test-size", "1.5"], "--test-size: expected a number between 0 and 1, got 1.5"),
+    ],
+)
+def test_wrong_arguments(arguments, message, digits, command):
+    (digits / "notes.txt").write_text("no checkpoint")
+    code, _, errors = command("train", "X.npy", *arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
