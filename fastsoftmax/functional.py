@@ -130,7 +130,7 @@ def linear_cross_entropy(
         sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
         ignore_index=ignore_index, lse_square_scale=lse_square_scale, reduction=reduction,
     )  # fmt: skip
-    return sums.loss(targets.total, l2) if losses is None else losses
+    return sums.loss(targets.total, l2) if losses is None else losses / targets.total
 
 
 @_shared
@@ -190,6 +190,7 @@ def linear_cross_entropy_value_and_grad(
            [ 0.25, -0.25]])
     """
     l2 = validate.as_strength(l2)
+    input_grad = validate.as_flag(input_grad, "input_grad")
     if reduction == "none":
         raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
     sums, targets, _, dX = _run_linear(
@@ -263,7 +264,7 @@ def cross_entropy(
     )  # fmt: skip
     losses = np.zeros(len(Z)) if reduction == "none" else None
     total = _sum_of_losses(Z, targets, losses, None)
-    return total / targets.total if losses is None else losses
+    return total / targets.total if losses is None else losses / targets.total
 
 
 @_shared
@@ -360,4 +361,4 @@ def _sum_of_losses(
     from fastsoftmax._evaluation.rowwise import logits_loss
     from fastsoftmax._evaluation.terms import make_terms
 
-    return logits_loss(Z, make_terms(targets, 0, losses), float(targets.total), gradient)
+    return logits_loss(Z, make_terms(targets, Z.dtype, 0, losses), float(targets.total), gradient)

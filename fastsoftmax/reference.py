@@ -64,26 +64,29 @@ class LinearGrad(NamedTuple):
 
 def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
     """e^x over its sum along ``axis``, as `scipy.special.softmax`; written to ``out`` if given."""
-    x = _as_exponent(x)
+    x, dtype = _as_exponent(x), exp_dtype(np.asarray(x).dtype)
     with np.errstate(invalid="ignore"):
         e = np.exp(x - np.amax(x, axis=axis, keepdims=True))
-        return _written(e / np.sum(e, axis=axis, keepdims=True), out)
+        p = e / np.sum(e, axis=axis, keepdims=True)
+    return _written(p.astype(dtype, copy=False), out)
 
 
 def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
     """Logarithm of softmax, exact where softmax underflows, as `scipy.special.log_softmax`."""
-    x = _as_exponent(x)
+    x, dtype = _as_exponent(x), exp_dtype(np.asarray(x).dtype)
     top = np.amax(x, axis=axis, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         shifted = x - top
-        logs = np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
-        return _written(shifted - logs, out)
+        result = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+        return _written(result.astype(dtype, copy=False), out)
 
 
 def _as_exponent(x: npt.ArrayLike) -> Array:
+    """Return what exp is taken of; sums of float16 would overflow at 65,504 terms."""
     array = np.asarray(x)
-    return array.astype(exp_dtype(array.dtype), copy=False)
+    dtype = exp_dtype(array.dtype)
+    return array.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
 
 
 def logsumexp(
@@ -98,10 +101,11 @@ def logsumexp(
     The terms of the largest real part are summed apart, so that log1p applies to the rest.
     """
     dtype = sum_dtype(np.result_type(*(_typed(value) for value in (a, b) if value is not None)))
-    a = np.asarray(a).astype(dtype, copy=False)
+    summed = np.float32 if dtype == np.float16 else dtype
+    a = np.asarray(a).astype(summed, copy=False)
     weight = None
     if b is not None:
-        a, weight = np.broadcast_arrays(a, np.asarray(b).astype(dtype, copy=False))
+        a, weight = np.broadcast_arrays(a, np.asarray(b).astype(summed, copy=False))
         a = np.where(weight == 0, -np.inf, a)  # infinite or NaN, it adds nothing
     a = np.atleast_1d(a)
     axes = normalize_axes(axis, a.ndim)

@@ -21,7 +21,7 @@ __all__ = ["log_softmax", "logsumexp", "softmax"]
 
 # What is computed in which precision: float16 in float32, integers in float64.
 _COMPUTED: dict[np.dtype[Any], np.dtype[Any]] = {
-    np.dtype(code): np.dtype("f" if code in "ef" else "d") for code in "efdbBhHiIlLqQ"
+    np.dtype(code): np.dtype("f" if code in "ef" else "d") for code in "efd?bBhHiIlLqQ"
 }
 
 

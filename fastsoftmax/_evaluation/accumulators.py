@@ -67,7 +67,7 @@ class Accumulator:
     def _run(self, problem: Any, targets: Targets, work: int, start: int, losses: Any) -> None:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         dtype, n_rows = self.W.dtype, problem.n_rows
-        terms = make_terms(targets, start, losses)
+        terms = make_terms(targets, dtype, start, losses)
         workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
         kind = (type(problem), self.W.shape, dtype, workers, self.mode, targets.soft)
         if workers > 1 and pace.prefers_serial(kind, work):

@@ -90,9 +90,12 @@ def as_csr(value: Any, name: str) -> CSR:
     n_rows, n_columns = (int(n) for n in value.shape)
     indptr = np.array(value.indptr, np.int64)  # copied: kernels rely on it
     data, indices = _native(value.data), _native(value.indices)
+    if data.dtype == np.float16:  # Numba knows no float16 on a CPU
+        data = data.astype(np.float32)
     if indices.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
         raise TypeError(f"{name}: expected int32 or int64 indices, got {indices.dtype}")
-    if indptr.shape != (n_rows + 1,) or indptr[0] != 0 or (np.diff(indptr) < 0).any():
+    # Compared, not subtracted: a difference may wrap around.
+    if indptr.shape != (n_rows + 1,) or indptr[0] != 0 or (indptr[1:] < indptr[:-1]).any():
         raise ValueError(
             f"{name}: expected indptr of {n_rows + 1} ascending numbers from 0: "
             "the matrix is corrupt"

@@ -41,7 +41,8 @@ class Problem:
         self.data = data
         self.dtype = validate.compute_dtype(data.dtype, "X")
         self.n_rows, self.n_features, self.n_classes = data.n_rows, data.n_features, n_classes
-        self.l2, self.fit_intercept = validate.as_strength(l2), bool(fit_intercept)
+        self.l2 = validate.as_strength(l2)
+        self.fit_intercept = validate.as_flag(fit_intercept, "fit_intercept")
         self.size = n_classes * (data.n_features + self.fit_intercept)
 
     def zeros(self) -> Array:

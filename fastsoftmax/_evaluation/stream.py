@@ -13,7 +13,7 @@ import numpy.typing as npt
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset, evenly
-from fastsoftmax._evaluation.targets import RowSum, Targets, checked_total
+from fastsoftmax._evaluation.targets import RowSum, Targets, check_scale, checked_total
 
 Array = npt.NDArray[Any]
 Source = Callable[[], Iterable[Any]]
@@ -104,6 +104,7 @@ class Streamed(Dataset):
             weight = chunk[2] if len(chunk) == 3 else None
             dtype = validate.compute_dtype(X.dtype, "X")
             targets = self._make_targets(chunk[1], len(X), dtype=dtype, sample_weight=weight)
+            check_scale(targets)
             self._check_kind(X, targets)
         except (TypeError, ValueError) as error:
             raise type(error)(f"chunk {number}: {error}") from error

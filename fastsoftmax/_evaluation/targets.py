@@ -133,7 +133,8 @@ def make_targets(
     """Check the options and reduce them.
 
     ``total`` is what sums are divided by: Σ s_i·class_weight[y_i] over the rows not ignored for a
-    mean over labels, Σ s_i for one over probabilities (both as in torch), 1 otherwise.
+    mean over labels, Σ s_i for one over probabilities (both as in torch), otherwise 1, or the power
+    of two by which huge weights have been scaled down.
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
@@ -161,6 +162,12 @@ def make_targets(
         if not soft:
             weight = counted
     total = 1.0
+    if weight is not None and n_rows and (largest := weight.max()) > np.sqrt(np.finfo(dtype).max):
+        # Products with such weights overflow. A power of two changes no digit; it is divided out.
+        total = float(np.ldexp(1.0, -int(np.frexp(largest)[1])))
+        counted = counted * dtype.type(total) if counted is not weight else None
+        weight = weight * dtype.type(total)
+        counted = weight if counted is None else counted
     if reduction == "mean":
         total = total_weight(n_rows, counted)
     return Targets(
@@ -174,6 +181,12 @@ def make_targets(
         alpha=alpha,
         total=total,
     )
+
+
+def check_scale(targets: Targets) -> None:
+    """Refuse weights so large that a chunk's have been scaled: other chunks' have not."""
+    if targets.total != 1:
+        raise ValueError("sample_weight: expected smaller weights; only their ratios count")
 
 
 def total_weight(n_rows: int, counted: Array | None) -> float:

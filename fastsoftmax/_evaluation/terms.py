@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation.memory import address
@@ -12,9 +13,18 @@ from fastsoftmax._kernels.softmax.losses import Terms
 
 
 def make_terms(
-    targets: Targets, start: int = 0, row_losses: npt.NDArray[Any] | None = None
+    targets: Targets,
+    dtype: np.dtype[Any],
+    start: int = 0,
+    row_losses: npt.NDArray[Any] | None = None,
 ) -> Terms:
-    """Return addresses of the targets of rows ``start`` and on; the arrays must outlive them."""
+    """Return addresses of the targets of rows ``start`` and on; the arrays must outlive them.
+
+    The kernels read whatever lies there as numbers of ``dtype``, so that is checked here.
+    """
+    for array in (targets.weight, targets.probabilities, targets.peak, targets.floor):
+        if array is not None and array.dtype != dtype:
+            raise TypeError(f"targets: expected {dtype}, as the features are, got {array.dtype}")
     return Terms(
         labels=address(targets.labels, start),
         weight=address(targets.weight, start),

@@ -122,7 +122,7 @@ def as_probabilities(y: Any, n_rows: int, n_classes: int, dtype: npt.DTypeLike) 
         raise ValueError(f"y: expected shape {shape}, got {array.shape}")
     if array.size and not (array.min() >= 0 and array.max() < np.inf):
         raise ValueError("y: expected finite, non-negative target rows")
-    return np.require(array, dtype, ["C", "A"])
+    return _cast(array, "y", dtype)
 
 
 def as_class_weight(class_weight: Any, n_classes: int, dtype: npt.DTypeLike) -> Array:
@@ -145,12 +145,22 @@ def _as_nonnegative(value: Any, name: str, length: int, of: str, dtype: npt.DTyp
     compute_dtype(array.dtype, name)
     if array.shape != (length,):
         raise ValueError(f"{name}: expected shape ({of} = {length},), got {array.shape}")
-    with np.errstate(over="ignore"):
-        weights = np.require(array, dtype, ["C", "A"])
     # min and max are NaN where any weight is.
-    if length and not (weights.min() >= 0 and weights.max() < np.inf):
+    if length and not (array.min() >= 0 and array.max() < np.inf):
         raise ValueError(f"{name}: expected finite, non-negative weights")
-    return weights
+    return _cast(array, name, dtype)
+
+
+def _cast(array: Array, name: str, dtype: npt.DTypeLike) -> Array:
+    """Return finite numbers as a contiguous array of the compute dtype, in which they fit."""
+    with np.errstate(over="ignore"):
+        cast = np.require(array, dtype, ["C", "A"])
+    if cast.dtype != array.dtype and cast.size and not cast.max() < np.inf:
+        raise ValueError(
+            f"{name}: expected numbers that {cast.dtype}, the precision of the features, can hold, "
+            f"got {array.max():.3g}"
+        )
+    return cast
 
 
 def as_strength(l2: Any, name: str = "l2") -> float:
@@ -162,6 +172,13 @@ def as_strength(l2: Any, name: str = "l2") -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{name}: expected a finite number >= 0, got {l2!r}")
     return value
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """Return True or False, of a bool or of 0 and 1."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, int) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
 def as_vector(w: Any, size: int, name: str = "w") -> Array:

@@ -140,7 +140,9 @@ class Minimization:
         """Whether there is something left to do, and iterations to do it in."""
         if state.message == EXHAUSTED:
             return False
-        if state.norms[-1] <= self.tol and (state.has_settled(settled_steps) or not state.norms[-1]):
+        if state.norms[-1] <= self.tol and (
+            state.has_settled(settled_steps) or not state.norms[-1]
+        ):
             return False
         if state.n_iter >= self.max_iter:
             state.message = "max_iter reached"

@@ -21,14 +21,18 @@ _MAX_BATCH = 32768
 _MEAN_ROWS = 16384
 # The learning rate falls as 1/√(1 + step/_HALF_LIFE), so that the noise of batches averages out.
 _HALF_LIFE = 50
+# The share of the latest rows in means and scales, at least; and by how much the scale of a feature
+# may at most be below that of the latest rows, or its mean be away from theirs.
+_FORGETTING, _MOST_DEVIATIONS = 0.2, 4.0
 
 
 @dataclasses.dataclass
 class Adam:
     """A linear softmax model in training: its parameters, and the moments of their gradients.
 
-    Steps are taken in the coordinates of standardised features, whose mean and scale come from the
-    first batch, so that one learning rate suits all of them. The penalty λ‖W‖² stays on W.
+    Steps are taken in the coordinates of standardised features, so that one learning rate suits all
+    of them. Means and scales follow the rows of each call of `see`: a feature may occur late, and a
+    first batch of an unusual scale must not decide for good. The penalty λ‖W‖² stays on W.
     """
 
     W: Array  # (K, D), of the features less their mean
@@ -38,44 +42,51 @@ class Adam:
     learning_rate: float
     mean: Array
     scale: Array
+    calls: Array  # of `see` in which the feature was not 0
     step: int = 0
     moments: list[Array] = dataclasses.field(default_factory=list)
 
     @classmethod
     def start(
-        cls,
-        X: Any,
-        W: Array,
-        b: Array,
-        *,
-        l2: float,
-        fit_intercept: bool,
-        learning_rate: float,
+        cls, W: Array, b: Array, *, l2: float, fit_intercept: bool, learning_rate: float
     ) -> Adam:
-        """Begin at W and b, with the mean and the scale of the rows of X."""
-        first = np.arange(min(len(X), _MEAN_ROWS)) * len(X) // min(len(X), _MEAN_ROWS)
-        if isinstance(X, CSR):
-            rows = X.matrix()[first]
-            mean = np.zeros(W.shape[1])
-            variance = np.asarray(rows.multiply(rows).mean(axis=0), float).ravel()
-        else:
-            rows = X[first].astype(np.float64)
-            mean = worthwhile_mean(rows) if fit_intercept else np.zeros(W.shape[1])
-            variance = np.square(rows - mean).mean(axis=0)
-        # A feature not seen yet must not take a step of 1/0.
-        scale = np.sqrt(np.maximum(variance, 1e-4 * variance.mean()))
-        scale[scale == 0] = 1.0
-        mean = mean.astype(W.dtype)
+        """Begin at W and b."""
+        n_features = W.shape[1]
+        moments = [np.zeros_like(a) for a in (W, W, b, b)]
+        mean, scale = np.zeros(n_features, W.dtype), np.ones(n_features, W.dtype)
+        calls = np.zeros(n_features)
         return cls(
-            W=W.copy(),
-            c=(b + W @ mean).astype(W.dtype),
-            l2=l2,
-            fit_intercept=fit_intercept,
-            learning_rate=learning_rate,
-            mean=mean,
-            scale=scale.astype(W.dtype),
-            moments=[np.zeros_like(a) for a in (W, W, b, b)],
-        )
+            W.copy(), b.copy(), l2, fit_intercept, learning_rate, mean, scale, calls,
+            moments=moments,
+        )  # fmt: skip
+
+    def see(self, X: Any) -> None:
+        """Let the means and the scales of the features follow the rows of X."""
+        rows = np.arange(min(len(X), _MEAN_ROWS)) * len(X) // min(len(X), _MEAN_ROWS)
+        mean = np.zeros(len(self.mean))
+        if isinstance(X, CSR):
+            sampled = X.matrix()[rows]
+            square = np.asarray(sampled.multiply(sampled).mean(axis=0), float).ravel()
+        else:
+            sampled = X[rows].astype(np.float64)
+            if self.fit_intercept:
+                mean = worthwhile_mean(sampled)
+            square = np.square(sampled - mean).mean(axis=0)
+        seen, first = square > 0, (square > 0) & (self.calls == 0)
+        self.calls += seen
+        rate = np.maximum(1 / np.maximum(self.calls, 1), _FORGETTING)
+        spread = np.sqrt(np.where(seen, square, 1.0))
+        # By logarithms, since the scales of two batches may differ by powers of ten.
+        scale = self.scale ** (1 - rate) * spread**rate
+        scale = np.where(seen, np.maximum(scale, spread / _MOST_DEVIATIONS), self.scale)
+        # Weights that were learnt at a far smaller scale would be far too large at this one.
+        grown = ~first & (scale > _MOST_DEVIATIONS * self.scale)
+        self.W *= np.where(grown, self.scale / scale, 1.0).astype(self.W.dtype)
+        self.scale = scale.astype(self.W.dtype)
+        far = np.abs(mean - self.mean) > _MOST_DEVIATIONS * spread
+        moved = np.where(far, mean, self.mean + rate * (mean - self.mean)).astype(self.W.dtype)
+        self.c += self.W @ (moved - self.mean)
+        self.mean = moved
 
     @property
     def b(self) -> Array:

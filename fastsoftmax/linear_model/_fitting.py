@@ -33,6 +33,8 @@ def check_parameters(model: Any) -> None:
     validate.as_strength(model.l2)
     validate.as_strength(model.tol, "tol")
     validate.as_count(model.max_iter, "max_iter", at_least=1)
+    validate.as_flag(model.fit_intercept, "fit_intercept")
+    validate.as_flag(model.warm_start, "warm_start")
     if not validate.as_strength(model.learning_rate, "learning_rate") > 0:
         raise ValueError(f"learning_rate: expected a number > 0, got {model.learning_rate!r}")
     if model.batch_size != "auto":

@@ -133,6 +133,12 @@ solver, max_iter, verbose, warm_start, n_jobs
         tasks.close()
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's description; arrays of other libraries become NumPy's."""
+        tags = super().__sklearn_tags__()
+        tags.array_api_support = False
+        return tags
+
     def _check_supported(self) -> None:
         """Refuse what scikit-learn has and this estimator does not."""
         if self.solver not in _SOLVERS:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model import _adam
-from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, start_of
+from fastsoftmax.linear_model._fitting import FEATURES, check_parameters
 from fastsoftmax.linear_model._labels import check_weights, label_numbers
 
 Array = npt.NDArray[Any]
@@ -31,10 +31,12 @@ class PartialFit:
     ) -> Any:
         """Go on training with one pass over X in mini-batches, by Adam.
 
+        After `fit`, or on a model that was loaded, training goes on from its parameters.
+
         Parameters
         ----------
         X : array_like or sparse matrix of shape (n_samples, n_features)
-            Some rows; those of the first call set the features' scales.
+            Some rows. The features' means and scales follow the rows of all calls.
         y : array_like of shape (n_samples,)
             Their labels.
         classes : array_like of shape (n_classes,), optional
@@ -54,30 +56,25 @@ class PartialFit:
             been learnt then.
         """
         check_parameters(self)
-        first = not hasattr(self, "_optimizer")
-        classes = self._check_classes(classes, first)
-        # Finite or not, training finds out anyway: see below.
-        X, y = validate_data(
-            self, X, y, reset=first and not hasattr(self, "coef_"), ensure_all_finite=False,
-            **FEATURES,
-        )  # fmt: skip
+        earlier = self.__dict__.get("_optimizer")
+        classes = self._check_classes(classes, earlier is None)
+        # Training goes on in the precision in which it began. Whether X is finite it finds out.
+        options = FEATURES if earlier is None else {**FEATURES, "dtype": earlier.W.dtype}
+        reset = not hasattr(self, "coef_")
+        X, y = validate_data(self, X, y, reset=reset, ensure_all_finite=False, **options)
         labels = label_numbers(y, classes)
         if self.class_weight == "balanced":
             raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         checked = validate.as_features(X)
         targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
-        if first:
-            optimizer = self._new_optimizer(
-                checked, len(classes), start_of(self, len(classes), X.shape[1])
-            )
-        else:
-            optimizer = copy.deepcopy(self.__dict__["_optimizer"])
-            optimizer.learning_rate, optimizer.l2 = float(self.learning_rate), float(self.l2)
-        rng = np.random.default_rng(
-            check_random_state(self.random_state).randint(2**31) + optimizer.step
-        )
-        loss = optimizer.epoch(checked, targets, self._batch_rows(len(labels)), rng)
+        optimizer = self._begin(len(classes), X) if earlier is None else copy.deepcopy(earlier)
+        optimizer.learning_rate, optimizer.l2 = float(self.learning_rate), float(self.l2)
+        seed = check_random_state(self.random_state).randint(2**31) + optimizer.step
+        with np.errstate(over="ignore", invalid="ignore"):
+            optimizer.see(checked)
+            batch_rows = self._batch_rows(len(labels))
+            loss = optimizer.epoch(checked, targets, batch_rows, np.random.default_rng(seed))
         if not (np.isfinite(optimizer.W).all() and np.isfinite(loss)):
             check_array(X, accept_sparse="csr", input_name="X")  # NaN or inf: raises and says so
             raise ValueError("the loss overflows: lower learning_rate, or scale the features down")
@@ -99,14 +96,14 @@ class PartialFit:
             raise ValueError(f"classes: expected {self.classes_} as before, got {classes}")
         return np.asarray(classes)
 
-    def _new_optimizer(self: Any, X: Any, n_classes: int, start: Any) -> _adam.Adam:
-        """Begin at the parameters ``start`` (W, b), or at zero."""
-        dtype = X.dtype
-        W, b = start or (np.zeros((n_classes, X.shape[1])), None)
+    def _begin(self: Any, n_classes: int, X: Any) -> _adam.Adam:
+        """Begin at the parameters of an earlier fit or of a loaded model, or at zero."""
+        W, b = np.zeros((n_classes, X.shape[1])), np.zeros(n_classes)
+        if hasattr(self, "coef_"):
+            W, b = self.coef_, self.intercept_
         return _adam.Adam.start(
-            X,
-            W.astype(dtype),
-            np.zeros(n_classes, dtype) if b is None else b.astype(dtype),
+            W.astype(X.dtype),
+            b.astype(X.dtype),
             l2=float(self.l2),
             fit_intercept=bool(self.fit_intercept),
             learning_rate=float(self.learning_rate),

@@ -163,6 +163,7 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
         """Return scikit-learn's description of what this estimator takes."""
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.array_api_support = False
         return tags
 
     def _logits(self, X: Any) -> Array:
