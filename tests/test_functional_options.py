@@ -299,3 +299,29 @@ def test_weights_whose_sum_is_beyond_float32(n_classes):
     weighted, grad = fastsoftmax.cross_entropy_value_and_grad(Z, y, sample_weight=weight)
     assert weighted == pytest.approx(loss, rel=1e-12)
     np.testing.assert_allclose(grad, want, rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_huge_weights_give_finite_gradients(dtype, reduction):
+    X, W, y, bias, s = make_problem(60, 5, 4, dtype)
+    huge = dtype(np.finfo(dtype).max / 16)
+    expected = fastsoftmax.linear_cross_entropy(
+        X, W, y, bias=bias, sample_weight=s, reduction=reduction
+    )
+    factor = 1.0 if reduction == "mean" else float(huge)
+    scaled = s / dtype(4) * huge
+    found = fastsoftmax.linear_cross_entropy(
+        X, W, y, bias=bias, sample_weight=scaled, reduction=reduction
+    )
+    with np.errstate(over="ignore"):
+        goal = np.asarray(expected) * (factor / (1 if reduction == "mean" else 4))
+    np.testing.assert_allclose(found, goal, rtol=1e-5)
+    if reduction == "mean":
+        _, grad = fastsoftmax.linear_cross_entropy_value_and_grad(
+            X, W, y, bias=bias, sample_weight=scaled
+        )
+        _, want = fastsoftmax.linear_cross_entropy_value_and_grad(
+            X, W, y, bias=bias, sample_weight=s
+        )
+        np.testing.assert_allclose(grad.weight, want.weight, rtol=1e-4, atol=1e-6)

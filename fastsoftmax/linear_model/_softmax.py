@@ -201,7 +201,8 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
 
         <raises>
         """
-        labels: Array = self.classes_[self._logits(X).argmax(axis=1)]
+        best = self._logits(X).argmax(axis=1)
+        labels: Array = self.classes_[best]
         return labels
 
     @_shared

@@ -45,11 +45,6 @@ BAD = {
     ),
     "weight NaN": ({"sample_weight": weights(1, np.nan, 1, 1, 1, 1)}, ValueError, "sample_weight"),
     "weight inf": ({"sample_weight": weights(1, np.inf, 1, 1, 1, 1)}, ValueError, "sample_weight"),
-    "weights too large": (
-        {"sample_weight": np.full(6, 1e308), "X": X.astype(float)},
-        ValueError,
-        "sample_weight: .*sum is finite",
-    ),
     "weights zero": (
         {"sample_weight": np.zeros(6)},
         ValueError,

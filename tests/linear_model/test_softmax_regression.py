@@ -13,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastsoftmax import SoftmaxObjective
 from fastsoftmax.linear_model import SoftmaxRegression
+from fastsoftmax.linear_model._fitting import fit_prepared, prepare
 
 
 def expected_failures(estimator):
@@ -142,7 +143,8 @@ def test_progress_reports_every_iteration():
     def note(last):
         seen.append((last.state.n_iter, last.state.loss, last.gradient_norm))
 
-    model = SoftmaxRegression()._fit(X, y, progress=note)
+    model = SoftmaxRegression()
+    fit_prepared(model, prepare(model, X, y), progress=note)
     assert [iteration for iteration, *_ in seen] == list(range(1, model.n_iter_ + 1))
     assert seen[-1][2] <= model.tol
     assert seen[-1][1] < seen[0][1]
