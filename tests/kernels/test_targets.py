@@ -51,6 +51,9 @@ print("swept")
 """
 
 
+pytestmark = pytest.mark.slow  # each compiles the kernels anew
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     """Outcomes of programs by name. The first that is asked for starts all, one on each core."""
