@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,11 @@ __all__ = ["SoftmaxObjective"]
 
 # Classes up to which their number is taken from the largest label.
 _MOST_COUNTED = 1 << 20
+
+
+def _forwarded(name: str, doc: str) -> Any:
+    """Make a property of the objective out of one of its problem."""
+    return property(operator.attrgetter(f"problem.{name}"), doc=doc)
 
 
 _shared = fill_in(
@@ -103,6 +109,14 @@ class SoftmaxObjective:
     >>> W.shape, b.shape, bool(np.mean((X @ W.T + b).argmax(axis=1) == y) > 0.98)
     ((2, 3), (2,), True)
     """
+
+    size = _forwarded("size", "Length of the flat vector.")
+    n_rows = _forwarded("n_rows", "N, the number of rows.")
+    n_features = _forwarded("n_features", "D, the number of features.")
+    n_classes = _forwarded("n_classes", "K, the number of classes.")
+    l2 = _forwarded("l2", "The strength λ of the penalty λ‖W‖².")
+    fit_intercept = _forwarded("fit_intercept", "Whether b exists.")
+    dtype = _forwarded("dtype", "The precision of the arithmetic.")
 
     def __init__(
         self,
@@ -207,41 +221,6 @@ class SoftmaxObjective:
         targets_of(np.empty(0, np.int64), 0, dtype=np.dtype(np.float32))
         data = Streamed(source, n_features, targets_of)
         return cls.from_problem(Problem(data, n_classes, l2, fit_intercept))
-
-    @property
-    def size(self) -> int:
-        """Length of the flat vector."""
-        return self.problem.size
-
-    @property
-    def n_rows(self) -> int:
-        """N, the number of rows."""
-        return self.problem.n_rows
-
-    @property
-    def n_features(self) -> int:
-        """D, the number of features."""
-        return self.problem.n_features
-
-    @property
-    def n_classes(self) -> int:
-        """K, the number of classes."""
-        return self.problem.n_classes
-
-    @property
-    def l2(self) -> float:
-        """The strength λ of the penalty λ‖W‖²."""
-        return self.problem.l2
-
-    @property
-    def fit_intercept(self) -> bool:
-        """Whether b exists."""
-        return self.problem.fit_intercept
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The precision of the arithmetic."""
-        return self.problem.dtype
 
     @property
     def x0(self) -> Array:

@@ -49,8 +49,15 @@ def test_readme_has_its_five_examples():
     assert len(EXAMPLES) >= 5
 
 
-def test_contributing_says_where_every_module_is():
+def test_contributing_names_places_that_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    section = text.partition("## Where things are")[2].partition("\n## ")[0]
-    modules = {path.name for path in Path(fastsoftmax.__path__[0]).rglob("*.py")}
-    assert set(re.findall(r"\w+\.py", section)) == modules - {"__init__.py"}
+    package = Path(fastsoftmax.__path__[0])
+    known = {path.name for path in package.rglob("*.py")} | {"conftest.py"}
+    known |= {path.name for folder in ("bench", "tests") for path in (ROOT / folder).rglob("*.py")}
+    named = set(re.findall(r"\w+\.py\b", text))
+    assert named <= known
+    picture = text.partition("## Where things are")[2].partition("\n## ")[0]
+    entries = {path.name for path in package.iterdir() if not path.name.startswith("__")}
+    assert {e for e in entries if e != "py.typed"} <= set(
+        re.findall(r"[\w.]+", picture.replace("/", " "))
+    )

@@ -296,6 +296,7 @@ def test_axis_of_numpys_integer_and_foreign_byte_order(name):
 
 
 # What SciPy tests of these three, with our functions in the place of its own.
+@pytest.mark.slow
 def test_scipys_own_tests(tmp_path):
     import subprocess
     import sys

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastsoftmax._kernels.linear.dense import DEPTH
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS
 from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
-from fastsoftmax._kernels.vector.gather import CHUNK
+from fastsoftmax._kernels.vector.gather import SEGMENT
 
 _MIB = 1 << 20
 # A block of rows is packed into so many bytes, which stay in L2 beside the logits of a tile: at
@@ -97,7 +97,7 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     slab = _round_up(sum(split) * n_features + n_classes, line)
     slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _FEWEST_SLOTS, _MIN_SLOTS)
     padded = _round_up(n_logits, lanes)
-    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile + CHUNK
+    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile + SEGMENT
     rows = _SPARSE_TILES * tile
     budget = _budget(n_features * n_classes * size)
     return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line), budget)

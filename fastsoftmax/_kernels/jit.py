@@ -1,4 +1,4 @@
-"""How kernels are compiled: one set of options, one rule for the disk cache."""
+"""How kernels are compiled: one set of options, and one rule for the disk cache."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile
 from numba.extending import intrinsic
 
-# nogil: other Python threads go on. error_model: no branch on every division.
+# nogil: other Python threads go on. error_model: no branch at every division.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
-@functools.cache
 def source_stamp(root: Path = Path(__file__).parent) -> str:
-    """Hash of every kernel source below ``root``, which stamps the entries of the disk cache.
-
-    Numba looks at a kernel's own file only, so an edit of ``vector/simd.py`` would leave the cached
-    machine code of ``linear/dense.py`` in place.
-    """
+    """Hash of all Python files below ``root``: names and contents."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+# Stamps the entries of the disk cache. Numba's stamp covers a kernel's own file only, so an edit of
+# ``vector/simd.py`` would leave the cached machine code of ``linear/dense.py`` in place.
+_STAMP = source_stamp()
 
 
 class _KernelCacheFile(IndexDataCacheFile):
@@ -56,85 +56,88 @@ def kernel(function=None, *, parallel=False):
     cache._cache_file = _KernelCacheFile(
         cache_path=cache._cache_path,
         filename_base=cache._impl.filename_base,
-        source_stamp=source_stamp(),
+        source_stamp=_STAMP,
     )
     return dispatcher
 
 
+# Helpers are inlined by LLVM into the kernels that call them. They need no cache of their own, nor
+# be callable from Python: without the wrappers for that, compiling takes a tenth less.
+helper = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
+# These are inlined by Numba before anything is compiled, which saves a level of functions that are
+# compiled again for each caller, see `pack_call`.
+inlined = numba.njit(inline="always", **OPTIONS)
+
 _addresses: dict[tuple[Any, ...], int] = {}
 
 
-def native_address(kernel, arguments):
-    """Address of a kernel's machine code for such arguments, which is compiled or loaded first.
+def native_address(dispatcher, arguments):
+    """Address of a kernel's machine code for arguments like these, compiled or loaded if need be.
 
-    Arguments are arrays, scalars, and tuples of arguments; all that may change from call to call
-    without another compilation are the values of scalars, and the shapes and places of arrays.
+    Arguments are arrays, scalars, and tuples of arguments. From call to call only the values of
+    scalars and the shapes and places of arrays may change without another compilation.
     """
-    key = kernel, _kind(arguments)  # Numba's own types would take 84 us an evaluation
+    key = dispatcher, _type_key(arguments)
     if key not in _addresses:
-        signature = tuple(kernel.typeof_pyval(argument) for argument in arguments)
-        kernel.compile(signature)
-        compiled = kernel.overloads[signature]
-        name = compiled.fndesc.llvm_func_name
-        _addresses[key] = compiled.library.get_pointer_to_function(name)
+        signature = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
+        dispatcher.compile(signature)
+        compiled = dispatcher.overloads[signature]
+        symbol = compiled.fndesc.llvm_func_name
+        _addresses[key] = compiled.library.get_pointer_to_function(symbol)
     return _addresses[key]
 
 
-def _kind(argument: Any) -> Any:
-    """What decides the Numba type of an argument."""
+def _type_key(argument: Any) -> Any:
+    """What decides the Numba type of an argument; to ask Numba took 84 us an evaluation."""
     if isinstance(argument, tuple):
-        return type(argument), *map(_kind, argument)
+        return type(argument), *map(_type_key, argument)
     return getattr(argument, "dtype", type(argument)), getattr(argument, "ndim", 0)
 
 
 @intrinsic
 def pack_call(typingctx, address, arguments):
-    """Make a call of a `native_address` that another thread can make by `make_call`.
+    """Pack a call of the kernel at a `native_address`; any thread can make it by `make_call`.
 
-    Returns a function's address and the address of its data, which lives as long as the caller's
-    stack frame. Numba optimises and translates anew, for every function on the way up, all that it
-    calls, and a parallel loop has four of them: with a plain call in the loop the first evaluation
-    compiled for 17 s. A kernel never raises, so its status is not looked at.
+    Returns two addresses: of a function that takes a pointer, and of the packed data that it takes.
+    The data, which are the kernel's address and arguments, lie in the stack frame of the function
+    that packs: the call can be made until that returns. No status is looked at, as kernels never
+    raise.
+
+    A plain call in the parallel loop would be simpler. But Numba optimises and translates a
+    function again for each that calls it, directly or through others, and a parallel loop has four
+    levels of them: with a plain call the first evaluation compiled for 17 s.
     """
-    sig = types.UniTuple(types.intp, 2)(types.intp, arguments)
+    byte_pointer, intp = ir.IntType(8).as_pointer(), ir.IntType(64)
 
     def codegen(context, builder, signature, args):
-        pointer_type = ir.IntType(8).as_pointer()
-        data = cgutils.make_anonymous_struct(builder, args)
-        place = cgutils.alloca_once_value(builder, data)
-        name = builder.module.get_unique_name("fastsoftmax.call")
-        function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [pointer_type]), name)
-        function.linkage = "internal"
-        inner = ir.IRBuilder(function.append_basic_block())
-        loaded = inner.load(inner.bitcast(function.args[0], place.type))
-        target, values = inner.extract_value(loaded, 0), inner.extract_value(loaded, 1)
-        callee_type = context.call_conv.get_function_type(types.none, arguments.types)
-        callee = inner.inttoptr(target, callee_type.as_pointer())
-        values = cgutils.unpack_tuple(inner, values)
-        context.call_conv.call_function(inner, callee, types.none, arguments.types, values)
-        inner.ret_void()
-        ends = [builder.ptrtoint(value, ir.IntType(64)) for value in (function, place)]
-        return context.make_tuple(builder, signature.return_type, ends)
+        data = cgutils.alloca_once_value(builder, cgutils.make_anonymous_struct(builder, args))
+        unpacker_type = ir.FunctionType(ir.VoidType(), [byte_pointer])
+        name = builder.module.get_unique_name("fastsoftmax.unpack_and_call")
+        unpacker = ir.Function(builder.module, unpacker_type, name)
+        unpacker.linkage = "internal"
+        inside = ir.IRBuilder(unpacker.append_basic_block())
+        unpacked = inside.load(inside.bitcast(unpacker.args[0], data.type))
+        kernel_address, values = (inside.extract_value(unpacked, i) for i in range(2))
+        values = cgutils.unpack_tuple(inside, values)
+        kernel_type = context.call_conv.get_function_type(types.none, arguments.types)
+        kernel = inside.inttoptr(kernel_address, kernel_type.as_pointer())
+        context.call_conv.call_function(inside, kernel, types.none, arguments.types, values)
+        inside.ret_void()
+        addresses = [builder.ptrtoint(value, intp) for value in (unpacker, data)]
+        return context.make_tuple(builder, signature.return_type, addresses)
 
-    return sig, codegen
+    return types.UniTuple(types.intp, 2)(types.intp, arguments), codegen
 
 
 @intrinsic
-def make_call(typingctx, function, data):
-    """Make a call that `pack_call` has packed."""
+def make_call(typingctx, unpacker, data):
+    """Make a call, given the two addresses that `pack_call` has returned."""
+    byte_pointer = ir.IntType(8).as_pointer()
 
     def codegen(context, builder, signature, args):
-        pointer_type = ir.IntType(8).as_pointer()
-        callee_type = ir.FunctionType(ir.VoidType(), [pointer_type]).as_pointer()
-        callee = builder.inttoptr(args[0], callee_type)
-        builder.call(callee, [builder.inttoptr(args[1], pointer_type)])
+        unpacker_type = ir.FunctionType(ir.VoidType(), [byte_pointer])
+        function = builder.inttoptr(args[0], unpacker_type.as_pointer())
+        builder.call(function, [builder.inttoptr(args[1], byte_pointer)])
         return context.get_dummy_value()
 
     return types.none(types.intp, types.intp), codegen
-
-
-# Helpers are inlined by LLVM into the kernels that call them; they need no cache of their own, nor
-# be callable from Python: without the wrappers for it compiling takes a tenth less.
-helper = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
-# Inlined by Numba, before anything is compiled: one level less, see `pack_call`.
-inlined = numba.njit(inline="always", **OPTIONS)

@@ -1,8 +1,10 @@
-"""What a kernel makes of logits.
+"""What a kernel makes of logits, as numbers.
 
-Of a tile before the backward product (see `loss`): LOSS: nothing. GRADIENT: s·(P - Y). PRODUCT: the
-row of the Hessian's product with a direction; DIAGONAL: that of its diagonal. For the latter two
-the row scales are s·T. Of rows in memory: LOSS, GRADIENT, or one of the last three.
+Where logits are those of features, the mode says what a tile of them becomes before the backward
+product. LOSS: nothing, only the loss is wanted. GRADIENT: s·(P - Y), see `softmax.losses`. PRODUCT:
+the rows of the Hessian's product with a direction. DIAGONAL: those of the Hessian's diagonal; for
+these two the row scales include T. Where logits lie in memory, the mode is LOSS or GRADIENT, or one
+of the last three, which are functions.
 """
 
 LOSS, GRADIENT, PRODUCT, DIAGONAL, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(7)

@@ -2,7 +2,7 @@
 
 Such a kernel takes a job, which is a number or a tuple, and a tuple of arrays. The last array,
 ``shared``, is made by `shared_counters`. A worker draws one task after another until none is left,
-so a core that is lost to another program delays one task and not a fixed part of the work.
+so that a core that is lost to another program delays one task and not a fixed part of the work.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def draw_worker(shared):
 
 
 @kernel(parallel=True)
-def call_everywhere(function, data, n_workers):
+def call_on_threads(unpacker, data, n_workers):
     """Make a packed call ``n_workers`` times: the only parallel loop of kernels that draw tasks."""
     for _ in prange(n_workers):
-        make_call(function, data)
+        make_call(unpacker, data)
 
 
 @kernel
-def launch(address, arguments, n_workers):
-    """Call a `native_address` on ``n_workers`` threads."""
-    function, data = pack_call(address, arguments)
-    call_everywhere(function, data, n_workers)
+def pack_and_call(address, arguments, n_workers):
+    """Call the kernel at a `native_address` on ``n_workers`` threads."""
+    unpacker, data = pack_call(address, arguments)
+    call_on_threads(unpacker, data, n_workers)
 
 
-def run_on_threads(drawing: Any, job: Any, arrays: tuple[Any, ...], n_workers: int) -> None:
+def run_on_threads(kernel: Any, job: Any, arrays: tuple[Any, ...], n_workers: int) -> None:
     """Run a kernel that draws tasks on ``n_workers`` of Numba's threads."""
-    launch(native_address(drawing, (job, arrays)), (job, arrays), n_workers)
+    pack_and_call(native_address(kernel, (job, arrays)), (job, arrays), n_workers)

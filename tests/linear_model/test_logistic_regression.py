@@ -30,6 +30,7 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow
 def test_scikit_learns_own_tests():
     """Those with CV in their name run LogisticRegressionCV, which is not ours."""
     here = pathlib.Path(__file__).parent.parent / "helpers"

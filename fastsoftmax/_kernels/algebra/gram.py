@@ -1,7 +1,7 @@
-"""Sums of products x xᵀ, of which the solvers' metrics are made.
+"""Sums of products x xᵀ, of which the solvers' preconditioners are made.
 
-A BLAS would do, but leaves its threads spinning on the cores for 0.1 s: half the passes of a fit
-took three times as long beside them. And only half of a symmetric matrix is computed here.
+A BLAS could compute them, but leaves its threads spinning on the cores for 0.1 s: half the passes
+of a fit took three times as long beside them. And here only half of a symmetric matrix is computed.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.vector.simd import advance, fetch_add, lane_count, pointer
 from fastsoftmax._kernels.vector.tiles import contract
 
-# Rows that are summed in registers: those of a panel of columns stay in L1 meanwhile.
+# Rows that are summed in registers at a time; WIDTH vectors of each stay in L1 meanwhile.
 _DEPTH = 128
 
 
 @helper
 def add_panel(x, stride, n_rows, n, panel, total, row):
-    """Add a panel of columns, down to the diagonal: total[i, j] for j in the panel, i ≤ j."""
+    """Add to total[i, j] for the columns j of a panel, which is WIDTH vectors wide, and i ≤ j."""
     width = min(WIDTH, (n + lane_count(x) - 1) // lane_count(x) - panel * WIDTH)
     first = panel * WIDTH * lane_count(x)
     stop = min(first + width * lane_count(x), n)
@@ -37,10 +37,10 @@ def add_panel(x, stride, n_rows, n, panel, total, row):
 
 @kernel
 def draw_panels(n, arrays):
-    """Draw panels of columns and add Σ x xᵀ of the rows there to ``total``.
+    """Draw panels of columns of Σ x xᵀ and add them to ``total``; a row x has n elements.
 
-    Rows hold whole vectors, as those of ``total`` do. What lies below the diagonal is left as it
-    is, but for tiles that lie across it.
+    The rows of both matrices are padded to whole vectors. What lies below the diagonal of ``total``
+    is left as it is, but for tiles that lie across the diagonal.
     """
     x, total, shared = arrays
     columns = WIDTH * lane_count(pointer(x))

@@ -30,8 +30,7 @@ from fastsoftmax._kernels.vector.simd import (
     pointer,
     prefetch,
 )
-from fastsoftmax._kernels.vector.tiles import (
-    contract,
+from fastsoftmax._kernels.vector.squares import (
     load_rows,
     load_rows_within,
     square_rows,
@@ -39,6 +38,7 @@ from fastsoftmax._kernels.vector.tiles import (
     subtract_from_rows,
     transpose,
 )
+from fastsoftmax._kernels.vector.tiles import contract
 
 # Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).

@@ -20,7 +20,14 @@ from fastsoftmax._kernels.linear.dense import add_row_sums, transform_tile, writ
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT
-from fastsoftmax._kernels.vector.gather import AHEAD, CHUNK, PANEL, gather, scatter
+from fastsoftmax._kernels.vector.gather import (
+    AHEAD,
+    MAX_VECTORS,
+    SEGMENT,
+    Segment,
+    gather,
+    scatter,
+)
 from fastsoftmax._kernels.vector.simd import (
     advance,
     as_int64_pointer,
@@ -28,7 +35,7 @@ from fastsoftmax._kernels.vector.simd import (
     lane_count,
     pointer,
 )
-from fastsoftmax._kernels.vector.tiles import load_rows, store_rows, transpose
+from fastsoftmax._kernels.vector.squares import load_rows, store_rows, transpose
 
 
 class SparseProblem(NamedTuple):
@@ -98,16 +105,17 @@ class Parts(NamedTuple):
 
 
 @helper
-def later_than(nonzeros, j, count):
-    """Where the indices of ``count`` nonzeros lie that come AHEAD after those from j on."""
-    within = j + AHEAD + count <= nonzeros.indptr[nonzeros.n_rows]
-    return advance(nonzeros.indices, j + AHEAD if within else j)
+def segment_at(nonzeros, j, count, values):
+    """The ``count`` nonzeros from the j-th on, and as many that come AHEAD later, if there are."""
+    later_exist = j + AHEAD + count <= nonzeros.indptr[nonzeros.n_rows]
+    later = advance(nonzeros.indices, j + AHEAD if later_exist else j)
+    return Segment(count, advance(nonzeros.indices, j), later, nonzeros.n_features, values)
 
 
 @helper
 def vectors_at(k, whole, rest, lanes):
     """(whole vectors, lanes of the rest) that are taken together from class k on; see `gather`."""
-    width = min(PANEL, (whole - k) // lanes)
+    width = min(MAX_VECTORS, (whole - k) // lanes)
     return width, rest if width * lanes == whole or width == 0 else 0
 
 
@@ -118,30 +126,27 @@ def gather_row(nonzeros, weights, bias, row, z):
     first, stop = nonzeros.indptr[row], nonzeros.indptr[row + 1]
     second, wrong, before = advance(matrix, nonzeros.n_features * whole), 0, bias
     # An empty row takes one step too, of no nonzeros.
-    for j in range(first, max(stop, first + 1), CHUNK):
-        count, k = min(stop - j, CHUNK), 0
+    for j in range(first, max(stop, first + 1), SEGMENT):
+        values, k = advance(nonzeros.values, j), 0
+        segment = segment_at(nonzeros, j, min(stop - j, SEGMENT), values)
         while k < whole + rest:
             width, tail = vectors_at(k, whole, rest, lane_count(z))
-            wrong |= gather(
-                width, tail, count, advance(nonzeros.indices, j), later_than(nonzeros, j, count),
-                nonzeros.n_features, advance(nonzeros.values, j),
-                (advance(matrix, k), whole, second), advance(before, k), advance(z, k),
-            )  # fmt: skip
+            matrices = advance(matrix, k), whole, second
+            wrong |= gather(width, tail, segment, matrices, advance(before, k), advance(z, k))
             k += width * lane_count(z) + tail
         before = z
     return wrong
 
 
 @helper
-def scatter_chunk(nonzeros, sums, r, j, count, values):
+def scatter_segment(segment, sums, r):
+    """Add a segment's nonzeros times ``r`` to the sums; returns whether an index was wrong."""
     matrix, whole, rest = sums
-    second, wrong, k = advance(matrix, nonzeros.n_features * whole), 0, 0
+    second, wrong, k = advance(matrix, segment.n_columns * whole), 0, 0
     while k < whole + rest:
         width, tail = vectors_at(k, whole, rest, lane_count(r))
-        wrong |= scatter(
-            width, tail, count, advance(nonzeros.indices, j), later_than(nonzeros, j, count),
-            nonzeros.n_features, values, (advance(matrix, k), whole, second), advance(r, k),
-        )  # fmt: skip
+        matrices = advance(matrix, k), whole, second
+        wrong |= scatter(width, tail, segment, matrices, advance(r, k))
         k += width * lane_count(r) + tail
     return wrong
 
@@ -153,14 +158,14 @@ def scatter_row(nonzeros, sums, row, r, squared, squares):
     For the Hessian's diagonal values count by their square, for which there is room in ``squares``.
     """
     stop, wrong = nonzeros.indptr[row + 1], 0
-    for j in range(nonzeros.indptr[row], stop, CHUNK):
-        count, values = min(stop - j, CHUNK), advance(nonzeros.values, j)
+    for j in range(nonzeros.indptr[row], stop, SEGMENT):
+        count, values = min(stop - j, SEGMENT), advance(nonzeros.values, j)
         if squared:
             for i in range(count):
                 squares[i] = values[i] * values[i]
-            wrong |= scatter_chunk(nonzeros, sums, r, j, count, squares)
+            wrong |= scatter_segment(segment_at(nonzeros, j, count, squares), sums, r)
         else:
-            wrong |= scatter_chunk(nonzeros, sums, r, j, count, values)
+            wrong |= scatter_segment(segment_at(nonzeros, j, count, values), sums, r)
     return wrong
 
 

@@ -43,7 +43,7 @@ from fastsoftmax._kernels.vector.simd import (
     store_first,
     stream,
 )
-from fastsoftmax._kernels.vector.tiles import (
+from fastsoftmax._kernels.vector.squares import (
     add_rows,
     load_row_starts,
     ones_where_zero,

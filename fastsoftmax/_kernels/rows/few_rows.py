@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 
 from fastsoftmax._kernels.jit import helper, inlined
-from fastsoftmax._kernels.softmax.loops import maximum_rest
+from fastsoftmax._kernels.softmax.loops import maximum_from
 from fastsoftmax._kernels.vector.lanes import integer_bits, lane_numbers, max_lanes, permute
 from fastsoftmax._kernels.vector.simd import advance, lane_count, load, splat, store
-from fastsoftmax._kernels.vector.tiles import (
+from fastsoftmax._kernels.vector.squares import (
     add_rows,
     larger_rows,
     largest_of_rows,
@@ -35,7 +35,7 @@ def take_maxima(x, n, rows, maxima):
             tops = larger_rows(load_row_starts(advance(row, k), n, n - k, lowest), tops)
         store(advance(maxima, r), largest_of_rows(tops))
     for r in range(whole, rows):  # there may be nothing behind them
-        maxima[r] = max_lanes(maximum_rest(0, advance(x, r * n), n))
+        maxima[r] = max_lanes(maximum_from(0, advance(x, r * n), n))
 
 
 @helper

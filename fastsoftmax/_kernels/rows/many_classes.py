@@ -20,7 +20,7 @@ from fastsoftmax._kernels.softmax.loops import (
     load_padded,
     log_of_sum,
     maximum,
-    maximum_rest,
+    maximum_from,
     scale_less_target_over,
     scale_over,
     target_over,
@@ -321,7 +321,7 @@ def rows_in_flight(job, terms, first, rows, out, scratch, staged, loss):
             target = done  # where nothing is kept
         top = splat(-math.inf, like)
         if turn < rows:
-            top = maximum_rest(together, coming, n)
+            top = maximum_from(together, coming, n)
             next_known[TOP] = max_lanes(top)
         if 0 <= here and here < rows:
             top, total, count = sums_of_row(

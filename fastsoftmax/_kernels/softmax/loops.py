@@ -1,11 +1,14 @@
-"""Loops of softmax over one column of vectors: the one shift policy, and nothing about layout.
+"""Loops of softmax over one column of vectors, whatever layout the column belongs to.
 
-A column is n vectors ``step`` elements apart. What a lane is, is the caller's business: in a
-transposed tile each lane is a row of logits and a column holds whole rows; along contiguous logits
-the lanes of one column belong to the same row and are combined afterwards; along another axis each
-lane is a column of the array.
+A column is n vectors that lie ``step`` elements apart; the functions ``…_over`` go over one, and
+every lane is summed (or scaled) by itself. What a lane means is up to the caller: in a transposed
+tile each lane is a row of logits, whose class k is vector k of the column. Along an axis that is
+not the last each lane is a column of the array. Along contiguous logits the column is one row, cut
+into vectors (``step`` is their lanes): there lanes are combined afterwards.
 
-The shift is the maximum. A NaN may be passed over when the maximum is taken: the sum shows it.
+Of a row z with the maximum m, exp(z - m) is summed. Where the sum's logarithm is wanted, it is kept
+as two numbers: ``count``, how many values equal m, and ``rest``, Σ exp(z - m) of the others. A NaN
+may be passed over when the maximum is taken: it shows in the sum.
 """
 
 from __future__ import annotations
@@ -25,27 +28,28 @@ from fastsoftmax._kernels.vector.simd import (
     store,
 )
 
-# Terms added one after another; a single chain over 1000 classes cost a float32 sum 10 ULP.
+# Sums are taken of so many terms at a time, and these sums are added up: a single chain over 1000
+# classes cost a float32 sum 10 ULP.
 CHAIN = 64
 
 
 @helper
 def maximum(a, b):
-    """The larger; ``b`` where either is NaN."""
+    """The larger of two, lane by lane; ``b`` where either is NaN."""
     return select(a > b, a, b)
 
 
 @inlined
 def load_padded(x, i, n):
-    """The vector at x[i], with -inf behind the n-th value."""
+    """The vector at x[i], where x holds n values; lanes behind the last one are -inf."""
     if i + lane_count(x) <= n:
         return load(advance(x, i))
     return load_first(advance(x, i), n - i, splat(-math.inf, load(x)))
 
 
 @inlined
-def maximum_rest(start, x, n):
-    """The largest of a row's values from vector ``start`` on (NaN passed over)."""
+def maximum_from(start, x, n):
+    """The largest of n contiguous values, lane by lane, from vector ``start`` on."""
     lanes = lane_count(x)
     top = splat(-math.inf, load(x))
     for i in range(start * lanes, n, lanes):
@@ -57,7 +61,7 @@ def maximum_rest(start, x, n):
 def maximum_over(z, n, step):
     """max_i z[i]."""
     m = load(z)
-    # Two chains: one alone waits for its own latency.
+    # Two chains: with one alone each step waits for the one before.
     other = m
     for i in range(2, n, 2):
         m = maximum(load(advance(z, (i - 1) * step)), m)
@@ -72,13 +76,13 @@ def exp_over(z, n, step, m):
     """Turn z[i] into exp(z[i] - m); return their sum."""
     total = splat(0.0, m)
     for first in range(0, n, CHAIN):
-        part = splat(0.0, m)
+        chain = splat(0.0, m)
         for i in range(first, min(first + CHAIN, n)):
             p = advance(z, i * step)
             e = exp(load(p) - m)
             store(p, e)
-            part = part + e
-        total = total + part
+            chain = chain + e
+        total = total + chain
     return total
 
 
@@ -88,14 +92,14 @@ def target_over(z, t, n, step, m):
     zero = splat(0.0, m)
     gap, total = zero, zero
     for first in range(0, n, CHAIN):
-        part, part_total = zero, zero
+        chain, chain_total = zero, zero
         for i in range(first, min(first + CHAIN, n)):
             target = load(advance(t, i * step))
             term = target * (m - load(advance(z, i * step)))
-            part = part + select(target == zero, zero, term)
-            part_total = part_total + target
-        gap = gap + part
-        total = total + part_total
+            chain = chain + select(target == zero, zero, term)
+            chain_total = chain_total + target
+        gap = gap + chain
+        total = total + chain_total
     return gap, total
 
 
@@ -126,10 +130,10 @@ def dot_over(q, u, n, step):
     """Σ_i q[i]·u[i]."""
     total = splat(0.0, load(q))
     for first in range(0, n, CHAIN):
-        part = splat(0.0, total)
+        chain = splat(0.0, total)
         for i in range(first, min(first + CHAIN, n)):
-            part = fma(load(advance(q, i * step)), load(advance(u, i * step)), part)
-        total = total + part
+            chain = fma(load(advance(q, i * step)), load(advance(u, i * step)), chain)
+        total = total + chain
     return total
 
 
@@ -158,23 +162,23 @@ def scale_variance_over(q, n, step, factor, weight):
 
 @helper
 def finite_shift(m):
-    """What to subtract for a maximum of m: 0 where every term is -inf, so that sums come out 0."""
+    """What to subtract of values whose maximum is m: 0 where all are -inf, so that sums are 0."""
     lowest = splat(-math.inf, m)
     return select(m == lowest, splat(0.0, m), m)
 
 
 @helper
-def add_exp(value, m, shift, total, count):
-    """Add exp(value - shift) to ``total``, or one to ``count`` where the value is the maximum m."""
+def add_exp(value, m, shift, rest, count):
+    """Add exp(value - shift) to ``rest``, or one to ``count`` where the value is the maximum m."""
     top = value == m
-    # Additions under a mask: one instruction, where selecting a term takes two.
-    total = select(top, total, total + exp(value - shift))
-    return total, select(top, count + splat(1.0, m), count)
+    # LLVM makes masked additions of these, one instruction each; to select a term takes two.
+    rest = select(top, rest, rest + exp(value - shift))
+    return rest, select(top, count + splat(1.0, m), count)
 
 
 @helper
 def merge(m, count, rest, other_m, other_count, other_rest):
-    """Combine the sums of two parts of a column."""
+    """Combine (maximum, count, rest) of two sets of values."""
     zero = splat(0.0, m)
     top = maximum(m, other_m)
     shift = finite_shift(top)
@@ -190,7 +194,7 @@ def merge(m, count, rest, other_m, other_count, other_rest):
 
 @helper
 def log_of_sum(count, rest):
-    """ln(count + rest), exact to the last digits where the rest is tiny."""
+    """ln(count + rest), exact to the last digits even where the rest is tiny."""
     total = count + rest
     lost = rest - (total - count)
     zero = splat(0.0, total)

@@ -1,18 +1,19 @@
 """The loss of a tile of logits, and what its gradient needs: P - Y in all its variants.
 
-A tile holds logits transposed: class k's values for TILE consecutive rows lie at
-``z[k * TILE : (k + 1) * TILE]``. Rows run along the lanes, so nothing is summed across lanes and
-no lane is wasted on few classes.
+A tile holds logits transposed: with TILE = `tile_rows`, the values of class k for TILE consecutive
+rows lie at ``z[k * TILE : (k + 1) * TILE]``. Rows run along the lanes, so nothing is summed across
+lanes, and no lane is wasted where there are few classes.
 
 Every option of the loss has been reduced to four things before it comes here: a row scale s, a
-target row t, its sum T, and α. Row i's loss and gradient are
+target row t, its sum T, and α. With p = softmax(z), m = max z and lse = log Σexp(z), the loss of a
+row and its gradient are
 
     s·(T·lse + ⟨t, -z⟩ + α·lse²)  computed as  s·(T·log Σexp(z - m) + ⟨t, m - z⟩ + α·lse²)
     s·((T + 2·α·lse)·p - t)
 
-and a row of scale 0 contributes nothing, whatever its logits are: padding, ignored rows and rows of
-weight 0 are the same thing. A plain label is t = e_y; it is subtracted where it lies. Only soft
-targets (label smoothing, probabilities) are laid out as a second tile.
+A row of scale 0 contributes nothing, whatever its logits are: padding, ignored rows and rows of
+weight 0 are treated alike. A plain label y is t = e_y, of which only the one element is subtracted.
+Only soft targets (label smoothing, probabilities) are laid out as a second tile.
 """
 
 from __future__ import annotations
@@ -48,15 +49,16 @@ from fastsoftmax._kernels.vector.simd import (
     store_narrow,
 )
 
-# Statistics of a row: maximum, sum, gap, weight, T, factor.
-N_STATISTICS = 6
+# What is known of a row: m, Σexp(z - m), ⟨t, m - z⟩, s, T, and what exp(z - m) is scaled by in the
+# gradient. ``statistics`` holds all rows' maxima, then all rows' sums, and so on.
+MAXIMUM, SUM, GAP, WEIGHT, TOTAL, FACTOR, N_STATISTICS = range(7)
 
 
 class Terms(NamedTuple):
-    """What a kernel needs to know of the targets; addresses are 0 where there is nothing."""
+    """What a kernel needs to know of the loss: addresses, 0 where there is nothing, and α."""
 
     labels: int  # int64 (N,)
-    weight: int  # (N,) row scales s
+    weight: int  # (N,) row scales s, which are 1 where there are none
     targets: int  # (N, K) probabilities Y instead of labels
     soft: bool  # t = peak ∘ y + floor, with y the one-hot label or the row of Y; else t = e_label
     peak: int  # (K,)
@@ -73,12 +75,12 @@ def tile_rows(p):
 
 @helper
 def gather_rows(terms, first, rows, z, like, statistics):
-    """Row scales and, for plain labels, gaps m - z_y; nothing in the rows past ``rows``."""
+    """Set row scales and, for plain labels, gaps m - z_y and T; all 0 in rows past ``rows``."""
     tile = tile_rows(z)
-    maxima, gap = statistics, advance(statistics, 2 * tile)
-    total = advance(statistics, 4 * tile)
+    maxima, gap = advance(statistics, MAXIMUM * tile), advance(statistics, GAP * tile)
+    total = advance(statistics, TOTAL * tile)
     labels = as_int64_pointer(terms.labels)
-    gather_weights(terms, first, rows, tile, advance(statistics, 3 * tile), like)
+    gather_weights(terms, first, rows, tile, advance(statistics, WEIGHT * tile), like)
     if not terms.soft:
         for r in range(rows):
             gap[r] = maxima[r] - z[labels[first + r] * tile + r]
@@ -90,7 +92,7 @@ def gather_rows(terms, first, rows, z, like, statistics):
 
 @helper
 def gather_weights(terms, first, rows, width, weight, like):
-    """Row scales; 0 in the rows past ``rows`` up to ``width``."""
+    """Set row scales; 0 in the rows past ``rows`` up to ``width``."""
     weights = as_pointer(terms.weight, like)
     for r in range(rows):
         weight[r] = weights[first + r] if terms.weight != 0 else 1.0
@@ -99,11 +101,11 @@ def gather_weights(terms, first, rows, width, weight, like):
 
 
 @helper
-def fill_targets(terms, first, rows, n_classes, t, like):
-    """Lay t out as a tile; the rows past ``rows`` are zero."""
+def fill_targets(terms, first, rows, n_classes, t):
+    """Lay soft targets out as a tile; those of the rows past ``rows`` mean nothing."""
     tile = tile_rows(t)
-    peak, floor = as_pointer(terms.peak, like), as_pointer(terms.floor, like)
-    y, labels = as_pointer(terms.targets, like), as_int64_pointer(terms.labels)
+    peak, floor = as_pointer(terms.peak, t), as_pointer(terms.floor, t)
+    y, labels = as_pointer(terms.targets, t), as_int64_pointer(terms.labels)
     for k in range(n_classes):
         for r in range(tile):
             t[k * tile + r] = floor[k]
@@ -117,30 +119,30 @@ def fill_targets(terms, first, rows, n_classes, t, like):
 
 
 @helper
-def row_factors(terms, first, rows, width, statistics, stride, share):
-    """Σ of the weighted losses of some rows, in float64; leaves share·s·(T + 2α·lse)/Σexp behind.
+def row_factors(terms, first, rows, width, statistics, stride, scale):
+    """Return Σ of the weighted losses of some rows, in float64; set their factors.
 
-    Each of the statistics is ``stride`` elements behind the one before; ``width``, whole vectors of
-    rows, are worked on.
+    A factor is scale·s·(T + 2α·lse)/Σexp(z - m). Each of the statistics is ``stride`` elements
+    behind the one before; ``width`` rows, which are whole vectors, are worked on.
     """
     total = splat(0.0, load_double(statistics))
     zero = total
-    alpha, shares = splat(terms.alpha, zero), splat(share, zero)
+    alpha, scales = splat(terms.alpha, zero), splat(scale, zero)
     for r in range(0, width, LANES_64):
         row = advance(statistics, r)
-        sums = load_double(advance(row, stride))
-        weight = load_double(advance(row, 3 * stride))
-        amount = load_double(advance(row, 4 * stride))
+        sums = load_double(advance(row, SUM * stride))
+        weight = load_double(advance(row, WEIGHT * stride))
+        amount = load_double(advance(row, TOTAL * stride))
         log_sum = log(sums)
-        loss = amount * log_sum + load_double(advance(row, 2 * stride))
+        loss = amount * log_sum + load_double(advance(row, GAP * stride))
         if terms.alpha != 0.0:
-            lse = load_double(row) + log_sum
+            lse = load_double(advance(row, MAXIMUM * stride)) + log_sum
             loss = loss + alpha * lse * lse
             amount = amount + (alpha + alpha) * lse
         loss = select(weight == zero, zero, weight * loss)
         total = total + loss
-        factor = select(weight == zero, zero, weight * shares * amount / sums)
-        store_narrow(advance(row, 5 * stride), factor)
+        factor = select(weight == zero, zero, weight * scales * amount / sums)
+        store_narrow(advance(row, FACTOR * stride), factor)
         if terms.row_losses != 0:
             store_row_losses(terms, first + r, min(LANES_64, rows - r), loss)
     return sum_lanes(total)
@@ -155,21 +157,22 @@ def store_row_losses(terms, first, rows, loss):
 
 @helper
 def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
-    """Return the tile's weighted loss; with ``gradient``, z becomes s·((T + 2α·lse)·P - t)ᵀ."""
+    """Return a tile's weighted loss; with ``gradient``, z becomes s·((T + 2α·lse)·P - t)ᵀ."""
     lanes, tile = lane_count(z), tile_rows(z)
     if terms.soft:
-        fill_targets(terms, first, rows, n_classes, t, like)
+        fill_targets(terms, first, rows, n_classes, t)
+    maxima = advance(statistics, MAXIMUM * tile)
     for v in range(0, tile, lanes):
-        store(advance(statistics, v), maximum_over(advance(z, v), n_classes, tile))
+        store(advance(maxima, v), maximum_over(advance(z, v), n_classes, tile))
     gather_rows(terms, first, rows, z, like, statistics)
     for v in range(0, tile, lanes):
         column, row = advance(z, v), advance(statistics, v)
-        m = load(row)
+        m = load(advance(row, MAXIMUM * tile))
         if terms.soft:
             gap, total = target_over(column, advance(t, v), n_classes, tile, m)
-            store(advance(row, 2 * tile), gap)
-            store(advance(row, 4 * tile), total)
-        store(advance(row, tile), exp_over(column, n_classes, tile, m))
+            store(advance(row, GAP * tile), gap)
+            store(advance(row, TOTAL * tile), total)
+        store(advance(row, SUM * tile), exp_over(column, n_classes, tile, m))
     loss = row_factors(terms, first, rows, tile, statistics, tile, 1.0)
     if gradient:
         subtract_targets(terms, first, rows, n_classes, z, t, statistics)
@@ -178,11 +181,12 @@ def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
 
 @helper
 def subtract_targets(terms, first, rows, n_classes, z, t, statistics):
+    """Turn exp(z - m) into s·((T + 2α·lse)·P - t)ᵀ, by factors and row scales."""
     lanes, tile = lane_count(z), tile_rows(z)
-    weights = advance(statistics, 3 * tile)
+    weights = advance(statistics, WEIGHT * tile)
     for v in range(0, tile, lanes):
         column, row = advance(z, v), advance(statistics, v)
-        factor, weight = load(advance(row, 5 * tile)), load(advance(row, 3 * tile))
+        factor, weight = load(advance(row, FACTOR * tile)), load(advance(row, WEIGHT * tile))
         if terms.soft:
             scale_less_target_over(column, advance(t, v), n_classes, tile, factor, weight)
         else:
@@ -195,7 +199,10 @@ def subtract_targets(terms, first, rows, n_classes, z, t, statistics):
 
 @helper
 def curvature_tile(terms, first, rows, n_classes, z, like, statistics, product):
-    """Z becomes s·T·p∘(u - ⟨p, u⟩), with the logits u of a direction behind z; or s·T·p∘(1 - p)."""
+    """Turn z into s·p∘(u - ⟨p, u⟩), if a ``product`` is wanted, or s·p∘(1 - p).
+
+    The logits u in a direction lie behind z. Row scales s include T here.
+    """
     lanes, tile = lane_count(z), tile_rows(z)
     gather_weights(terms, first, rows, tile, statistics, like)
     for v in range(0, tile, lanes):

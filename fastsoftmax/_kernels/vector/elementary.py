@@ -1,4 +1,7 @@
-"""exp and log on vectors, written once for both precisions."""
+"""exp and log of vectors, written once for both precisions.
+
+`exp` and `log` are stubs that Numba replaces by what the functions below them return.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,29 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.jit import OPTIONS
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.exponent import horner, look_up, split_exponent, times_power_of_two
 from fastsoftmax._kernels.vector.simd import fma, select, splat
 
 LOG2_E = 1.4426950408889634
-# Adding and subtracting 1.5·2^(mantissa bits) rounds to the nearest integer.
-# ln 2 in two parts, the first with enough trailing zeros that n·LN2_HIGH is exact.
-# Polynomials: near-minimax (mpmath.chebyfit) of (eʳ - 1 - r)/r² on |r| ≤ ln 2 / 2; their own error
-# is 0.13 and 0.11 of an ULP/2 of the result. FLOOR: below it exp rounds to 0.
-# Where a vector can be permuted by another, 2^(j/lanes) comes from a table of one register, in two
-# parts, and |r| ≤ ln 2 / (2·lanes): 15 instructions instead of 19, and 0.6 ULP instead of 0.95.
+# Constants of exp:
+# magic: adding and subtracting 1.5·2^(mantissa bits) rounds to the nearest integer.
+# ln2_high, ln2_low: their sum is ln 2; the first has so many trailing zeros that n·ln2_high is
+#   exact.
+# floor: what is below it has an exp that rounds to 0.
+# polynomial: near-minimax (mpmath.chebyfit) for (eʳ - 1 - r)/r² on |r| ≤ ln 2 / 2; its own error is
+#   0.13 (float32) and 0.11 (float64) of half an ULP of the result.
+# short_polynomial: the same on |r| ≤ ln 2 / (2·lanes). Where one vector can be permuted by another,
+#   2^(j/lanes) comes from a table of one register, in two parts, and this one is enough: 15
+#   instructions instead of 19, and 0.6 ULP instead of 0.95.
 _EXP_32 = {
     "magic": 1.5 * 2.0**23,
     "ln2_high": 0.693145751953125,
     "ln2_low": 1.428606765330187e-06,
     "floor": -105.0,
-    "polynomial": (
-        0.0013926213141530752,
-        0.008363203145563602,
-        0.041666556149721146,
-        0.16666576266288757,
-        0.5,
-    ),
-    "short_polynomial": (0.1666686236858368, 0.5000097751617432),
+    "polynomial": (0.0013926213, 0.008363203, 0.041666556, 0.16666576, 0.5),
+    "short_polynomial": (0.16666862, 0.5000098),
 }
 _EXP_64 = {
     "magic": 1.5 * 2.0**52,
@@ -64,7 +65,7 @@ _EXP_64 = {
 
 
 def powers_of_two(n, dtype):
-    """2^(j/n), j = 0 … n - 1, in two parts: rounded, and what the rounding lost."""
+    """2^(j/n) for j = 0 … n - 1, as two tuples: rounded values, and what the rounding lost."""
     with decimal.localcontext(decimal.Context(prec=40)):
         exact = [decimal.Decimal(2) ** (decimal.Decimal(j) / n) for j in range(n)]
         rounded = [float(dtype(value)) for value in exact]
@@ -72,12 +73,13 @@ def powers_of_two(n, dtype):
     return tuple(rounded), tuple(lost)
 
 
-def _exp(x):
+def exp(x):
+    """eˣ of a vector on [-inf, 0], within 1 ULP, subnormals and NaN included."""
     raise NotImplementedError
 
 
-@overload(_exp, jit_options={"error_model": "numpy"})
-def _exp_by_precision(x):
+@overload(exp, jit_options=OPTIONS)
+def _exp_of_dtype(x):
     constants = _EXP_32 if x.dtype == types.float32 else _EXP_64
     has_table = VECTOR_BYTES == 64
     magic_number = constants["magic"] / (x.lanes if has_table else 1)
@@ -89,7 +91,7 @@ def _exp_by_precision(x):
     def exp_by_polynomial(x):
         magic = splat(magic_number, x)
         lowest = splat(floor, x)
-        x = select(x < lowest, lowest, x)  # NaN stays
+        x = select(x < lowest, lowest, x)  # NaN stays NaN
         shifted = fma(x, splat(LOG2_E, x), magic)
         n = shifted - magic
         exact = fma(n, splat(-ln2_high, x), x)
@@ -102,7 +104,7 @@ def _exp_by_precision(x):
         magic = splat(magic_number, x)
         lowest = splat(floor, x)
         x = select(x < lowest, lowest, x)
-        shifted = fma(x, splat(LOG2_E, x), magic)  # j in the lowest bits
+        shifted = fma(x, splat(LOG2_E, x), magic)  # its lowest bits are j
         n = shifted - magic
         r = fma(n, splat(-ln2_low, x), fma(n, splat(-ln2_high, x), x))
         power = look_up(powers, shifted)
@@ -112,14 +114,8 @@ def _exp_by_precision(x):
     return exp_by_table if has_table else exp_by_polynomial
 
 
-@helper
-def exp(x):
-    """eˣ of a vector on [-inf, 0], within 1 ULP, subnormals and NaN included."""
-    return _exp(x)
-
-
-# atanh series: log m = 2s + s·z·R(z), s = (m-1)/(m+1), z = s². R is near-minimax; its error is 1e-9
-# and 9e-18 of the result.
+# The coefficients of R in the series of atanh: log m = 2s + s·z·R(z), s = (m-1)/(m+1), z = s². R is
+# near-minimax; its error is 1e-9 (float32) and 9e-18 (float64) of the result.
 _LOG_32 = (0.2957994939197279, 0.3998878056602198, 0.6666668503957586)
 _LOG_64 = (
     0.14617807153417325,
@@ -132,12 +128,13 @@ _LOG_64 = (
 )
 
 
-def _log(x):
+def log(x):
+    """Natural logarithm of a vector, 0 or normal, within 1 ULP on [1, 2³¹]; NaN stays NaN."""
     raise NotImplementedError
 
 
-@overload(_log, jit_options={"error_model": "numpy"})
-def _log_by_precision(x):
+@overload(log, jit_options=OPTIONS)
+def _log_of_dtype(x):
     single = x.dtype == types.float32
     constants, polynomial = (_EXP_32, _LOG_32) if single else (_EXP_64, _LOG_64)
     ln2_high, ln2_low = constants["ln2_high"], constants["ln2_low"]
@@ -149,16 +146,10 @@ def _log_by_precision(x):
         s = f / (m + one)
         z = s * s
         tail = s * z * horner(z, polynomial)
-        # log m = f - s·f + tail, since 2s = f - s·f: f is exact, the rest is small.
+        # log m = f - s·f + tail, since 2s = f - s·f: f is exact, and the other two are small.
         low = fma(e, splat(ln2_low, x), tail - s * f)
         value = e * splat(ln2_high, x) + (f + low)
         value = select(x == splat(0.0, x), splat(-math.inf, x), value)
         return select(x == x, value, x)
 
     return log_by_series
-
-
-@helper
-def log(x):
-    """Natural logarithm of a vector, 0 or normal, within 1 ULP on [1, 2³¹]; NaN stays."""
-    return _log(x)

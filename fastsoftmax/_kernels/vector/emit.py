@@ -1,11 +1,13 @@
-"""Pieces of LLVM IR, and what the target can do.
+"""Fragments of LLVM IR that intrinsics are made of, and what the target CPU can do.
 
-Emitted for Numba's own target, so that NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are honoured.
+A type of LLVM's that is called with a number, or a list of them, makes a constant of it. Everything
+is emitted for Numba's own target, so NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are honoured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -18,49 +20,123 @@ _IS_ARM = TRIPLE.startswith(("aarch64", "arm64"))
 
 VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
 HAS_FMA = _IS_ARM or bool(FEATURES & {"fma", "avx512f"})
-# A tile of HEIGHT x WIDTH accumulators, WIDTH vectors of b and a broadcast must fit the registers:
-# 24 + 4 + 1 of 32, or 12 + 2 + 1 of 16.
+# A register tile of HEIGHT x WIDTH accumulators, WIDTH vectors of b and a broadcast scalar must fit
+# the registers: 24 + 4 + 1 of 32, or 12 + 2 + 1 of 16.
 HEIGHT = 6
 WIDTH = 4 if _IS_ARM or "avx512f" in FEATURES else 2
 
+I32, I64, BYTE_POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+
+
+def codegen(emit: Callable[..., Any]) -> Callable[..., ir.Value]:
+    """Make the code generator of an intrinsic from ``emit(builder, *arguments)``.
+
+    Tuples among the arguments are unpacked into lists. The intrinsic's value is what ``emit``
+    returns: an LLVM value, a list for a tuple, or nothing.
+    """
+
+    def generate(context, builder, signature, args):
+        unpacked = (
+            cgutils.unpack_tuple(builder, arg) if isinstance(arg_type, types.BaseTuple) else arg
+            for arg, arg_type in zip(args, signature.args, strict=True)
+        )
+        result = emit(builder, *unpacked)
+        if signature.return_type == types.void:
+            return context.get_dummy_value()
+        if isinstance(signature.return_type, types.BaseTuple):
+            return context.make_tuple(builder, signature.return_type, result)
+        return result
+
+    return generate
+
 
 def ir_scalar(dtype: types.Type) -> ir.Type:
+    """LLVM's type of a float, or of a boolean in a mask."""
     if isinstance(dtype, types.Boolean):
         return ir.IntType(1)
     return ir.FloatType() if dtype.bitwidth == 32 else ir.DoubleType()
 
 
+def bit_width(scalar: ir.Type) -> int:
+    return int(scalar.intrinsic_name[1:])  # such as f32
+
+
+def name_of(vector: ir.VectorType) -> str:
+    """A vector type's name inside the names of LLVM's intrinsics, such as v16f32."""
+    return f"v{vector.count}{vector.element.intrinsic_name}"
+
+
+def integers(floats: ir.VectorType) -> ir.VectorType:
+    """The type of the bits of a vector of floats, as integers."""
+    return ir.VectorType(ir.IntType(bit_width(floats.element)), floats.count)
+
+
+def indices(values: Iterable[int]) -> ir.Constant:
+    """A constant vector of 32-bit integers, which lanes are chosen by."""
+    values = list(values)
+    return ir.VectorType(I32, len(values))(values)
+
+
+def call(builder: ir.IRBuilder, name: str, result: ir.Type, *args: ir.Value) -> ir.Value:
+    """Call one of LLVM's intrinsics."""
+    fnty = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), args)
+
+
 def splat(builder: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
     undef = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
-    one = builder.insert_element(undef, scalar, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    return builder.shuffle_vector(one, undef, mask)
-
-
-def constant(value_type: ir.Type, value: float) -> ir.Constant:
-    if isinstance(value_type, ir.VectorType):
-        return ir.Constant(value_type, [value] * value_type.count)
-    return ir.Constant(value_type, value)
+    one = builder.insert_element(undef, scalar, I32(0))
+    return builder.shuffle_vector(one, undef, indices([0] * lanes))
 
 
 def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    if not HAS_FMA:  # llvm.fma would become one libm call a lane
+    if not HAS_FMA:  # llvm.fma would become one call of libm for each lane
         return builder.fadd(builder.fmul(a, b), c)
-    fnty = ir.FunctionType(a.type, [a.type] * 3)
-    name = f"llvm.fma.v{a.type.count}{kind(a.type.element)}"
-    return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [a, b, c])
+    return call(builder, f"llvm.fma.{name_of(a.type)}", a.type, a, b, c)
 
 
 def larger(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    """The larger; ``b`` where either is NaN."""
+    """The larger of two; ``b`` where either is NaN."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-def kind(scalar: ir.Type) -> str:
-    """A scalar type's name inside the names of LLVM's intrinsics."""
-    if isinstance(scalar, ir.IntType):
-        return f"i{scalar.width}"
-    return "f32" if isinstance(scalar, ir.FloatType) else "f64"
+def convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: types.Type) -> ir.Value:
+    """Convert a number or a vector from one type of Numba's to another, which is a float."""
+    result = ir_scalar(target)
+    if isinstance(v.type, ir.VectorType):
+        result = ir.VectorType(result, v.type.count)
+    if isinstance(source, types.Integer):
+        return (builder.sitofp if source.signed else builder.uitofp)(v, result)
+    return (builder.fptrunc if source.bitwidth > target.bitwidth else builder.fpext)(v, result)
+
+
+def permute(builder: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
+    """v[index[i]] in every lane i; of an index only the bits count that v's lanes are numbered by.
+
+    The index is a vector of integers, or of floats whose bits are taken as integers.
+    """
+    lanes, bits = v.type.count, bit_width(v.type.element)
+    index = builder.bitcast(index, integers(v.type))
+    if VECTOR_BYTES == 64:
+        suffix = "sf" if bits == 32 else "df"
+        return call(builder, f"llvm.x86.avx512.permvar.{suffix}.512", v.type, v, index)
+    if lanes == 8 and "avx2" in FEATURES:
+        return call(builder, "llvm.x86.avx2.permps", v.type, v, index)
+    index = builder.and_(index, index.type(lanes - 1))
+    result = ir.Constant(v.type, ir.Undefined)
+    for i in range(lanes):  # LLVM takes this through memory: SSE2, float64 on AVX2, ARM
+        value = builder.extract_element(v, builder.extract_element(index, I32(i)))
+        result = builder.insert_element(result, value, I32(i))
+    return result
+
+
+def row(builder: ir.IRBuilder, p: ir.Value, i: ir.Value | int, stride: ir.Value) -> ir.Value:
+    """Pointer to row i of those that lie ``stride`` elements apart from ``p`` on."""
+    return builder.gep(p, [builder.mul(I64(i) if isinstance(i, int) else i, stride)])
+
+
+def align(p: ir.Value) -> int:
+    return bit_width(p.type.pointee) // 8
 
 
 def load(builder: ir.IRBuilder, p: ir.Value, lanes: int) -> ir.Value:
@@ -72,79 +148,60 @@ def store(builder: ir.IRBuilder, v: ir.Value, p: ir.Value) -> None:
     builder.store(v, builder.bitcast(p, v.type.as_pointer()), align=align(p))
 
 
-def align(p: ir.Value) -> int:
-    return int(kind(p.type.pointee)[1:]) // 8
-
-
-def intp(value: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), value)
-
-
-def prefetch(builder: ir.IRBuilder, address: ir.Value, locality: int = 2) -> None:
-    """Ask for a cache line, into L2 or, with a ``locality`` of 3, L1; harmless on any address."""
-    i8p, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-    fnty = ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32])
-    fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-    options = [ir.Constant(i32, value) for value in (0, locality, 1)]  # read; data
-    builder.call(fn, [builder.inttoptr(address, i8p), *options])
-
-
-def indices(values: Iterable[int]) -> ir.Constant:
-    values = list(values)
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(values)), values)
-
-
-def permute(builder: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
-    """v[index[i]] in every lane i; only as many low bits of an index count as v has lanes."""
-    lanes, bits = v.type.count, int(kind(v.type.element)[1:])
-    index = builder.bitcast(index, ir.VectorType(ir.IntType(bits), lanes))
-    if VECTOR_BYTES == 64 or (lanes == 8 and "avx2" in FEATURES):
-        wide = "avx512.permvar.%s.512" % ("sf" if bits == 32 else "df")
-        fnty = ir.FunctionType(v.type, [v.type, index.type])
-        name = "llvm.x86." + (wide if VECTOR_BYTES == 64 else "avx2.permps")
-        return builder.call(cgutils.get_or_insert_function(builder.module, fnty, name), [v, index])
-    index = builder.and_(index, constant(index.type, lanes - 1))
-    result = ir.Constant(v.type, ir.Undefined)
-    for i in range(lanes):  # LLVM takes this through memory: SSE2, float64 on AVX2, ARM
-        place = ir.Constant(ir.IntType(32), i)
-        value = builder.extract_element(v, builder.extract_element(index, place))
-        result = builder.insert_element(result, value, place)
-    return result
-
-
-def convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: types.Type) -> ir.Value:
-    result = ir.VectorType(ir_scalar(target), v.type.count)
-    if isinstance(source, types.Integer):
-        return (builder.sitofp if source.signed else builder.uitofp)(v, result)
-    return v if v.type == result else builder.fpext(v, result)
-
-
 def first_lanes(builder: ir.IRBuilder, count: ir.Value, lanes: int) -> ir.Value:
     """Mask of the first ``count`` lanes."""
-    all_lanes = intp(lanes)
-    count = builder.select(builder.icmp_signed("<", count, all_lanes), count, all_lanes)
-    lane = indices(range(lanes))  # 32 bits: half the registers of 64
-    narrow = builder.trunc(count, ir.IntType(32))
-    return builder.icmp_signed("<", lane, splat(builder, narrow, lanes))
+    count = builder.select(builder.icmp_signed("<", count, I64(lanes)), count, I64(lanes))
+    narrow = builder.trunc(count, I32)  # 64 bits a lane would take twice the registers
+    return builder.icmp_signed("<", indices(range(lanes)), splat(builder, narrow, lanes))
 
 
-def masked_load(
-    builder: ir.IRBuilder, p: ir.Value, mask: ir.Value, fill: ir.Value | None = None
-) -> ir.Value:
-    vector = ir.VectorType(p.type.pointee, mask.type.count)
-    i32 = ir.IntType(32)
-    fnty = ir.FunctionType(vector, [vector.as_pointer(), i32, mask.type, vector])
-    name = f"llvm.masked.load.v{vector.count}{kind(vector.element)}.p0"
-    fn = cgutils.get_or_insert_function(builder.module, fnty, name)
-    address = builder.bitcast(p, vector.as_pointer())
-    zeros = ir.Constant(vector, [0] * vector.count) if fill is None else fill
-    return builder.call(fn, [address, ir.Constant(i32, align(p)), mask, zeros])
+def masked_load(builder: ir.IRBuilder, p: ir.Value, mask: ir.Value, fill: ir.Value) -> ir.Value:
+    """Load the lanes that the mask has; the others are those of ``fill``."""
+    address = builder.bitcast(p, fill.type.as_pointer())
+    name = f"llvm.masked.load.{name_of(fill.type)}.p0"
+    return call(builder, name, fill.type, address, I32(align(p)), mask, fill)
 
 
 def masked_store(builder: ir.IRBuilder, v: ir.Value, p: ir.Value, mask: ir.Value) -> None:
-    i32 = ir.IntType(32)
-    fnty = ir.FunctionType(ir.VoidType(), [v.type, v.type.as_pointer(), i32, mask.type])
-    name = f"llvm.masked.store.v{v.type.count}{kind(v.type.element)}.p0"
-    fn = cgutils.get_or_insert_function(builder.module, fnty, name)
     address = builder.bitcast(p, v.type.as_pointer())
-    builder.call(fn, [v, address, ir.Constant(i32, align(p)), mask])
+    name = f"llvm.masked.store.{name_of(v.type)}.p0"
+    call(builder, name, ir.VoidType(), v, address, I32(align(p)), mask)
+
+
+def prefetch(builder: ir.IRBuilder, p: ir.Value, locality: int = 2) -> None:
+    """Ask for a cache line, into L2 or, with a ``locality`` of 3, L1; harmless on any address."""
+    options = I32(0), I32(locality), I32(1)  # to be read; data, not instructions
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), builder.bitcast(p, BYTE_POINTER), *options)
+
+
+def loop(builder, count, initial, body):
+    """Emit a loop of ``count`` steps, at least one; return the values that its last step leaves.
+
+    ``body(i, values)`` emits step i and returns the values for the next; step 0 gets ``initial``.
+    """
+    before = builder.block
+    start, end = builder.append_basic_block("loop"), builder.append_basic_block("loop.end")
+    builder.branch(start)
+    builder.position_at_end(start)
+    i, *values = phis = [builder.phi(value.type) for value in (count, *initial)]
+    left = body(i, values)
+    following = builder.add(i, I64(1))
+    for phi, first, later in zip(phis, (I64(0), *initial), (following, *left), strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(later, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, count), start, end)
+    builder.position_at_end(end)
+    return left
+
+
+def switch(builder, key, cases):
+    """Emit a branch on an integer; ``cases`` are pairs (value, function that emits code)."""
+    done = builder.append_basic_block("switch.done")
+    branches = builder.switch(key, done)
+    for value, emit_case in cases:
+        block = builder.append_basic_block("switch.case")
+        branches.add_case(I64(value), block)
+        builder.position_at_end(block)
+        emit_case()
+        builder.branch(done)
+    builder.position_at_end(done)

@@ -3,12 +3,15 @@
 Arithmetic on it is one instruction per operator. Data is addressed through Numba's ``CPointer``: an
 array in the argument list of an inlined helper would cost reference counts in the hot loop.
 
-No fast-math flag appears anywhere: -inf logits are legal, so ``nnan`` and ``ninf`` are lies, and
-``reassoc`` would undo the magic-number rounding of exp.
+No fast-math flag appears anywhere: -inf logits are legal, so ``nnan`` and ``ninf`` would promise
+what is not true, and ``reassoc`` would undo the magic-number rounding of exp.
+
+In an intrinsic the names of its arguments stand for their Numba types.
 """
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -20,7 +23,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from fastsoftmax._kernels.vector import emit
-from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
+from fastsoftmax._kernels.vector.emit import VECTOR_BYTES, codegen
 
 LANES_64 = VECTOR_BYTES // 8
 
@@ -51,285 +54,219 @@ class _VectorModel(models.PrimitiveModel):
 @intrinsic
 def pointer(typingctx, array):
     """Pointer to an array's first element."""
-    sig = types.CPointer(array.dtype)(array)
 
-    def codegen(context, builder, signature, args):
+    def generate(context, builder, signature, args):
         return cgutils.create_struct_proxy(array)(context, builder, args[0]).data
 
-    return sig, codegen
+    return types.CPointer(array.dtype)(array), generate
 
 
 @intrinsic
 def as_pointer(typingctx, address, like):
     """Pointer to ``like``'s dtype from an integer address."""
-    sig = types.CPointer(like.dtype)(types.intp, like)
-
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return sig, codegen
+    return _cast_to_pointer(types.CPointer(like.dtype)(types.intp, like))
 
 
 @intrinsic
 def as_int64_pointer(typingctx, address):
     """Pointer to int64 values from an integer address, or from another pointer."""
-    sig = types.CPointer(types.int64)(address)
-
-    def codegen(context, builder, signature, args):
-        target = context.get_value_type(signature.return_type)
-        if isinstance(address, types.CPointer):
-            return builder.bitcast(args[0], target)
-        return builder.inttoptr(args[0], target)
-
-    return sig, codegen
+    return _cast_to_pointer(types.CPointer(types.int64)(address))
 
 
 @intrinsic
 def as_float64_pointer(typingctx, address):
     """Pointer to float64 values from an integer address."""
-    sig = types.CPointer(types.float64)(types.intp)
+    return _cast_to_pointer(types.CPointer(types.float64)(types.intp))
 
-    def codegen(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
 
-    return sig, codegen
+def _cast_to_pointer(sig: Any) -> Any:
+    """What an intrinsic returns that turns its first argument into the pointer ``sig`` names."""
+
+    def generate(context, builder, signature, args):
+        is_pointer = isinstance(signature.args[0], types.CPointer)
+        cast = builder.bitcast if is_pointer else builder.inttoptr
+        return cast(args[0], context.get_value_type(signature.return_type))
+
+    return sig, generate
 
 
 @intrinsic
 def advance(typingctx, p, n):
     """``p + n``, counted in elements."""
-    sig = p(p, types.intp)
-
-    def codegen(context, builder, signature, args):
-        return builder.gep(args[0], [args[1]])
-
-    return sig, codegen
+    return p(p, types.intp), codegen(lambda builder, p, n: builder.gep(p, [n]))
 
 
 @intrinsic
 def lane_count(typingctx, p):
     """Lanes of a vector at ``p``, a compile-time constant."""
-    lanes = lanes_of(p.dtype)
-    return types.intp(p), lambda context, builder, signature, args: emit.intp(lanes)
-
-
-@intrinsic
-def fetch_add(typingctx, p, n):
-    """Add ``n`` to the integer at ``p`` atomically; return what it was."""
-    sig = types.intp(p, types.intp)
-
-    def codegen(context, builder, signature, args):
-        return builder.atomic_rmw("add", args[0], args[1], "monotonic")
-
-    return sig, codegen
-
-
-# ------------------------------------------------------------------------- vector arithmetic
-
-
-def _elementwise(op: Any, instruction: str, ordered: bool = False) -> None:
-    """Give a Python operator its vector instruction; comparisons are ordered (NaN: false)."""
-
-    @infer_global(op)
-    class Template(AbstractTemplate):
-        def generic(self, args, kws):
-            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
-                result = Vector(types.boolean, args[0].lanes) if ordered else args[0]
-                return signature(result, *args)
-            return None
-
-    @lower_builtin(op, Vector, Vector)
-    def lower(context, builder, sig, args):
-        if ordered:
-            return builder.fcmp_ordered(instruction, *args)
-        return getattr(builder, instruction)(*args)
-
-
-for _op, _instruction in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _elementwise(_op, _instruction)
-for _op, _instruction in ((operator.lt, "<"), (operator.gt, ">"), (operator.eq, "==")):
-    _elementwise(_op, _instruction, ordered=True)
-
-
-@intrinsic
-def load(typingctx, p):
-    """The vector at ``p``; no alignment beyond the element's."""
-    sig = Vector(p.dtype, lanes_of(p.dtype))(p)
-
-    def codegen(context, builder, signature, args):
-        return emit.load(builder, args[0], lanes_of(p.dtype))
-
-    return sig, codegen
-
-
-@intrinsic
-def load_double(typingctx, p):
-    """As many values at ``p`` as a float64 vector has lanes, converted to float64."""
-    sig = Vector(types.float64, LANES_64)(p)
-
-    def codegen(context, builder, signature, args):
-        v = emit.load(builder, args[0], LANES_64)
-        wide = ir.VectorType(ir.DoubleType(), LANES_64)
-        return v if v.type == wide else builder.fpext(v, wide)
-
-    return sig, codegen
-
-
-@intrinsic
-def load_first(typingctx, p, n, fill):
-    """The first ``n`` values at ``p``, and the lanes of ``fill`` behind them; reads no further."""
-    sig = fill(p, types.intp, fill)
-
-    def codegen(context, builder, signature, args):
-        mask = emit.first_lanes(builder, args[1], fill.lanes)
-        return emit.masked_load(builder, args[0], mask, args[2])
-
-    return sig, codegen
-
-
-@intrinsic
-def store_first(typingctx, p, n, v):
-    """Write the first ``n`` lanes at ``p``."""
-    sig = types.void(p, types.intp, v)
-
-    def codegen(context, builder, signature, args):
-        mask = emit.first_lanes(builder, args[1], v.lanes)
-        emit.masked_store(builder, args[2], args[0], mask)
-        return context.get_dummy_value()
-
-    return sig, codegen
-
-
-@intrinsic
-def stream(typingctx, p, v):
-    """Write a vector past the caches; ``p`` must be a multiple of VECTOR_BYTES."""
-    sig = types.void(p, v)
-
-    def codegen(context, builder, signature, args):
-        target = builder.bitcast(args[0], args[1].type.as_pointer())
-        written = builder.store(args[1], target, align=VECTOR_BYTES)
-        one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
-        written.set_metadata("nontemporal", one)
-        return context.get_dummy_value()
-
-    return sig, codegen
-
-
-@intrinsic
-def fence(typingctx):
-    """Order streamed writes before whatever this thread tells others."""
-
-    def codegen(context, builder, signature, args):
-        builder.fence("seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def prefetch(typingctx, p):
-    """Ask for the cache line at ``p`` in L2; harmless on any address."""
-    return _prefetch(p, 2)
-
-
-@intrinsic
-def prefetch_near(typingctx, p):
-    """Ask for the cache line at ``p`` in L1; harmless on any address."""
-    return _prefetch(p, 3)
-
-
-def _prefetch(p: Any, locality: int) -> tuple[Any, Any]:
-    def codegen(context, builder, signature, args):
-        emit.prefetch(builder, builder.ptrtoint(args[0], ir.IntType(64)), locality)
-        return context.get_dummy_value()
-
-    return types.void(p), codegen
+    lanes = emit.I64(lanes_of(p.dtype))
+    return types.intp(p), codegen(lambda builder, p: lanes)
 
 
 @intrinsic
 def misalignment(typingctx, p):
     """Elements from ``p`` to the next multiple of VECTOR_BYTES."""
-    sig = types.intp(p)
 
-    def codegen(context, builder, signature, args):
-        address = builder.ptrtoint(args[0], ir.IntType(64))
-        missing = builder.and_(builder.neg(address), emit.intp(VECTOR_BYTES - 1))
-        return builder.udiv(missing, emit.intp(p.dtype.bitwidth // 8))
+    def count(builder, start):
+        address = builder.ptrtoint(start, emit.I64)
+        missing = builder.and_(builder.neg(address), emit.I64(VECTOR_BYTES - 1))
+        return builder.udiv(missing, emit.I64(p.dtype.bitwidth // 8))
 
-    return sig, codegen
-
-
-@intrinsic
-def store(typingctx, p, v):
-    """Write a vector at ``p``."""
-    sig = types.void(p, v)
-
-    def codegen(context, builder, signature, args):
-        emit.store(builder, args[1], args[0])
-        return context.get_dummy_value()
-
-    return sig, codegen
+    return types.intp(p), codegen(count)
 
 
 @intrinsic
-def store_narrow(typingctx, p, v):
-    """Write a float64 vector at ``p`` in the dtype there."""
-    sig = types.void(p, v)
+def fetch_add(typingctx, p, n):
+    """Add ``n`` to the integer at ``p`` atomically; return what it was."""
 
-    def codegen(context, builder, signature, args):
-        narrow = ir.VectorType(args[0].type.pointee, v.lanes)
-        value = args[1] if narrow == args[1].type else builder.fptrunc(args[1], narrow)
-        emit.store(builder, value, args[0])
-        return context.get_dummy_value()
+    def add(builder, p, n):
+        return builder.atomic_rmw("add", p, n, "monotonic")
 
-    return sig, codegen
+    return types.intp(p, types.intp), codegen(add)
+
+
+# ------------------------------------------------------------------------- vector arithmetic
+
+_OPERATORS = {
+    operator.add: ir.IRBuilder.fadd,
+    operator.sub: ir.IRBuilder.fsub,
+    operator.mul: ir.IRBuilder.fmul,
+    operator.truediv: ir.IRBuilder.fdiv,
+    # Ordered comparisons: false where either is NaN.
+    operator.lt: lambda builder, a, b: builder.fcmp_ordered("<", a, b),
+    operator.gt: lambda builder, a, b: builder.fcmp_ordered(">", a, b),
+    operator.eq: lambda builder, a, b: builder.fcmp_ordered("==", a, b),
+}
+
+
+def _let_operator_take_vectors(op: Any, compares: bool) -> None:
+    """Give a Python operator its instruction on two vectors; comparisons return a mask."""
+
+    @infer_global(op)
+    class Template(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                result = Vector(types.boolean, args[0].lanes) if compares else args[0]
+                return signature(result, *args)
+            return None
+
+    lower_builtin(op, Vector, Vector)(codegen(_OPERATORS[op]))
+
+
+for _op in _OPERATORS:
+    _let_operator_take_vectors(_op, _op in (operator.lt, operator.gt, operator.eq))
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a·b + c; one rounding where the target has FMA."""
+    return a(a, a, a), codegen(emit.fma)
+
+
+@intrinsic
+def select(typingctx, mask, a, b):
+    """``a`` where the mask is set, else ``b``."""
+    return a(mask, a, a), codegen(ir.IRBuilder.select)
 
 
 @intrinsic
 def splat(typingctx, scalar, like):
     """A vector of ``like``'s type with ``scalar`` in every lane."""
-    sig = like(scalar, like)
 
-    def codegen(context, builder, signature, args):
-        value = context.cast(builder, args[0], scalar, like.dtype)
-        return emit.splat(builder, value, like.lanes)
+    def repeat(builder, value, _):
+        return emit.splat(builder, emit.convert(builder, value, scalar, like.dtype), like.lanes)
 
-    return sig, codegen
+    return like(scalar, like), codegen(repeat)
 
 
 @intrinsic
 def splat_double(typingctx, scalar):
     """A float64 vector with ``scalar`` in every lane."""
     sig = Vector(types.float64, LANES_64)(types.float64)
-
-    def codegen(context, builder, signature, args):
-        return emit.splat(builder, args[0], LANES_64)
-
-    return sig, codegen
+    return sig, codegen(lambda builder, value: emit.splat(builder, value, LANES_64))
 
 
-@intrinsic
-def fma(typingctx, a, b, c):
-    """a·b + c; one rounding where the target has FMA."""
-    sig = a(a, a, a)
-
-    def codegen(context, builder, signature, args):
-        return emit.fma(builder, *args)
-
-    return sig, codegen
+# -------------------------------------------------------------------------- loads and stores
 
 
 @intrinsic
-def select(typingctx, mask, a, b):
-    """``a`` where the mask is set, else ``b``."""
-    sig = a(mask, a, a)
+def load(typingctx, p):
+    """The vector at ``p``; no alignment beyond the element's is needed."""
+    lanes = lanes_of(p.dtype)
+    return Vector(p.dtype, lanes)(p), codegen(lambda builder, p: emit.load(builder, p, lanes))
 
-    def codegen(context, builder, signature, args):
-        return builder.select(*args)
 
-    return sig, codegen
+@intrinsic
+def load_double(typingctx, p):
+    """As many values at ``p`` as a float64 vector has lanes, converted to float64."""
+
+    def load_and_convert(builder, start):
+        return emit.convert(builder, emit.load(builder, start, LANES_64), p.dtype, types.float64)
+
+    return Vector(types.float64, LANES_64)(p), codegen(load_and_convert)
+
+
+@intrinsic
+def load_first(typingctx, p, n, fill):
+    """The first ``n`` values at ``p``, and the lanes of ``fill`` behind them; reads no further."""
+
+    def load_masked(builder, p, n, rest):
+        return emit.masked_load(builder, p, emit.first_lanes(builder, n, fill.lanes), rest)
+
+    return fill(p, types.intp, fill), codegen(load_masked)
+
+
+@intrinsic
+def store(typingctx, p, v):
+    """Write a vector at ``p``."""
+    return types.void(p, v), codegen(lambda builder, p, v: emit.store(builder, v, p))
+
+
+@intrinsic
+def store_narrow(typingctx, p, v):
+    """Write a float64 vector at ``p`` in the dtype there."""
+
+    def convert_and_store(builder, start, value):
+        emit.store(builder, emit.convert(builder, value, v.dtype, p.dtype), start)
+
+    return types.void(p, v), codegen(convert_and_store)
+
+
+@intrinsic
+def store_first(typingctx, p, n, v):
+    """Write the first ``n`` lanes at ``p``."""
+
+    def store_masked(builder, p, n, value):
+        emit.masked_store(builder, value, p, emit.first_lanes(builder, n, v.lanes))
+
+    return types.void(p, types.intp, v), codegen(store_masked)
+
+
+@intrinsic
+def stream(typingctx, p, v):
+    """Write a vector past the caches; ``p`` must be a multiple of VECTOR_BYTES."""
+
+    def store_past_caches(builder, p, v):
+        target = builder.bitcast(p, v.type.as_pointer())
+        written = builder.store(v, target, align=VECTOR_BYTES)
+        written.set_metadata("nontemporal", builder.module.add_metadata([emit.I32(1)]))
+
+    return types.void(p, v), codegen(store_past_caches)
+
+
+@intrinsic
+def fence(typingctx):
+    """Order streamed writes before whatever this thread tells others."""
+    return types.void(), codegen(lambda builder: builder.fence("seq_cst"))
+
+
+@intrinsic
+def prefetch(typingctx, p):
+    """Ask for the cache line at ``p`` in L2; harmless on any address."""
+    return types.void(p), codegen(emit.prefetch)
+
+
+@intrinsic
+def prefetch_near(typingctx, p):
+    """Ask for the cache line at ``p`` in L1; harmless on any address."""
+    return types.void(p), codegen(functools.partial(emit.prefetch, locality=3))
