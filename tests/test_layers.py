@@ -31,6 +31,7 @@ KERNELS = [
     {"tasks"},
     {"vector"},
     {"jit"},
+    {"cache"},
     {"modes"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}

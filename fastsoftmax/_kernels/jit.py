@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.caching import IndexDataCacheFile
 from numba.extending import intrinsic
+
+from fastsoftmax._kernels.cache import KernelCacheFiles
 
 # nogil: other Python threads go on. error_model: no branch at every division.
 OPTIONS = {"nogil": True, "error_model": "numpy"}
-
-
-def source_stamp(root: Path = Path(__file__).parent) -> str:
-    """Hash of all Python files below ``root``: names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-# Stamps the entries of the disk cache. Numba's stamp covers a kernel's own file only, so an edit of
-# ``vector/simd.py`` would leave the cached machine code of ``linear/dense.py`` in place.
-_STAMP = source_stamp()
-
-
-class _KernelCacheFile(IndexDataCacheFile):
-    """Numba's cache files of a kernel; an index that cannot be read counts as empty.
-
-    An index of an older release may name classes that are gone.
-    """
-
-    def _load_index(self) -> Any:
-        try:
-            return super()._load_index()
-        except Exception:
-            return {}
 
 
 def kernel(function=None, *, parallel=False):
@@ -53,10 +27,8 @@ def kernel(function=None, *, parallel=False):
     except RuntimeError:  # Numba: "no locator available"
         return numba.njit(parallel=parallel, **OPTIONS)(function)
     cache = dispatcher._cache
-    cache._cache_file = _KernelCacheFile(
-        cache_path=cache._cache_path,
-        filename_base=cache._impl.filename_base,
-        source_stamp=_STAMP,
+    cache._cache_file = KernelCacheFiles(
+        cache._cache_path, cache._impl.filename_base, f"{numba.__version__} {np.__version__}"
     )
     return dispatcher
 

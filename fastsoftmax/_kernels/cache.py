@@ -1,0 +1,78 @@
+"""The disk cache of compiled kernels: files behind a checksum, in the folder that Numba chooses."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from numba.core.serialize import dumps
+
+
+def source_stamp(root: Path = Path(__file__).parent) -> str:
+    """Hash of all Python files below ``root``: names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+# Numba's own stamp covers a kernel's own file only, so an edit of ``vector/simd.py`` would leave
+# the cached machine code of ``linear/dense.py`` in place.
+STAMP = source_stamp()
+
+
+class KernelCacheFiles:
+    """One file for each compiled signature of a kernel, in place of Numba's index and data files.
+
+    A file counts only if its checksum is right, which covers the sources and Numba's version: what
+    is damaged, or of another release, is compiled again. With Numba's files a truncated index
+    stopped every call, a flipped bit could crash the process, and of two processes that started
+    together one could load what the other had compiled for another signature. Where nothing can be
+    written, kernels stay uncached.
+    """
+
+    def __init__(self, folder: str, name: str, version: str) -> None:
+        self.folder, self.name = Path(folder), name
+        self.seal = f"{STAMP} {version}".encode()
+
+    def load(self, key: Any) -> Any:
+        """Return what was saved for ``key``, or None."""
+        try:
+            sealed = self._path(key).read_bytes()
+        except OSError:
+            return None
+        content = sealed[32:]
+        if sealed[:32] != self._checksum(content):
+            return None
+        stored_key, data = pickle.loads(content)
+        return data if stored_key == key else None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write a file, all of it or nothing."""
+        content = dumps((key, data))
+        with contextlib.suppress(OSError):
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(self._checksum(content) + content)
+                os.replace(temporary, self._path(key))
+            except OSError:
+                os.unlink(temporary)
+                raise
+
+    def flush(self) -> None:
+        """Forget everything."""
+        for path in self.folder.glob(f"{self.name}.*.nbc"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: Any) -> Path:
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        return self.folder / f"{self.name}.{digest}.nbc"
+
+    def _checksum(self, content: bytes) -> bytes:
+        return hashlib.sha256(self.seal + content).digest()
