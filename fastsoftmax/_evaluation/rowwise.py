@@ -10,17 +10,16 @@ import numpy.typing as npt
 from fastsoftmax._evaluation.memory import address, aligned
 from fastsoftmax._evaluation.threads import draw, n_threads, parallel_region
 from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
-from fastsoftmax._kernels.rows.chunks import (
+from fastsoftmax._kernels.rows.columns import columns_parallel, columns_serial
+from fastsoftmax._kernels.rows.last_axis import (
+    BUFFERED_ROWS,
     FEW_BYTES,
-    STAGED_ROWS,
-    Rows,
+    RowsJob,
     direct_parallel,
     direct_serial,
-    draw_losses,
-    draw_rows,
+    draw_chunks,
     scratch_size,
 )
-from fastsoftmax._kernels.rows.columns import columns_parallel, columns_serial
 from fastsoftmax._kernels.softmax.losses import Terms
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 
@@ -36,17 +35,19 @@ __all__ = [
     "reduce_or_map",
 ]
 
-# Fewer elements than this are done before another thread has woken up.
-_SERIAL_ELEMENTS = 30_000
-_DIRECT_SERIAL = 16_000
-# Large enough that beginning one, and waiting for what it has streamed, does not count: softmax at
-# (100k, 1000) took 8 % longer at 256 KiB. Small enough that there are some for every thread.
+# Arrays of fewer elements are done before another thread has woken up. The second number is for the
+# kernels that are called directly, which start threads with less ado.
+_SERIAL_ELEMENTS, _DIRECT_SERIAL = 30_000, 16_000
+# Bytes of a chunk, at least and at most. It is so large that beginning it, and waiting for what it
+# has streamed, does not count: softmax at (100k, 1000) took 8 % longer at 256 KiB. Between the two
+# there are _CHUNKS of them, enough for every thread. A chunk has at least _CHUNK_ROWS rows, as
+# three are in flight.
 _CHUNK_BYTES, _CHUNKS, _CHUNK_ROWS = (256 << 10, 1 << 20), 32, 8
 # Results from here on will not fit the caches: writing past them saves reading what they replace.
 _STREAMED_BYTES = 4 << 20
-# A row this long is cut into columns where there may be too few rows to go round.
+# A row this long is cut into columns where there may be fewer rows than threads.
 _LONG_ROW, _FEW_ROWS = 1 << 17, 8
-# What tells kernels the dtype: Numba compiles anew for read-only arrays.
+# Arrays that tell kernels the dtype: for a read-only x itself Numba would compile anew.
 _LIKE = {code: np.empty(1, code) for code in "fd"}
 
 
@@ -56,10 +57,38 @@ def reduce_or_map(x: Array, out: Array, mode: int) -> None:
     if inner > 1 or (n >= _LONG_ROW and outer < _FEW_ROWS):
         columns(x, out, x.shape, mode)
     else:
-        _rows(x, out, mode)
+        _draw_chunks(x, None, 1.0, mode, out)
+
+
+def logits_loss(x: Array, terms: Terms, denominator: float, out: Array | None) -> float:
+    """Σ of the weighted row losses of contiguous logits (N, K); the gradient goes to ``out``."""
+    losses = _draw_chunks(x, terms, denominator, LOSS if out is None else GRADIENT, out)
+    return float(losses.sum())
+
+
+def _draw_chunks(
+    x: Array, terms: Terms | None, denominator: float, mode: int, out: Array | None
+) -> Array:
+    """Run all rows of x; return the weighted loss of each chunk, 0 without ``terms``.
+
+    Chunks are the same for any number of threads, as their losses are added up.
+    """
+    n_rows, n = x.shape[:2]
+    size = min(max(x.nbytes // _CHUNKS, _CHUNK_BYTES[0]), _CHUNK_BYTES[1])
+    rows = max(size // (n * x.itemsize), _CHUNK_ROWS)
+    chunk = max(min(rows // BUFFERED_ROWS * BUFFERED_ROWS or rows, -(-n_rows // 4)), 1)
+    streamed = out is not None and mode != LOGSUMEXP and _streams(x, out)
+    job = RowsJob(address(x), address(out), n_rows, n, mode, chunk, streamed, denominator)
+    losses = np.empty(-(-n_rows // chunk))
+    workers = 1 if x.size < _SERIAL_ELEMENTS else max(min(n_threads(), len(losses)), 1)
+    scratch = aligned(workers, scratch_size(n, VECTOR_BYTES // x.itemsize, streamed), x.dtype)
+    few = True if n * x.itemsize <= FEW_BYTES else None
+    draw(draw_chunks, (job, terms, few), losses, scratch, n_workers=workers)
+    return losses
 
 
 def _streams(x: Array, out: Array) -> bool:
+    """Whether results that are as large as x are written past the caches."""
     return out.nbytes >= _STREAMED_BYTES and address(out) != address(x) and out.flags.aligned
 
 
@@ -77,31 +106,6 @@ def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:
             direct_serial(x, out, n, mode, few)
 
 
-def _workers(elements: int, tasks: int) -> int:
-    return 1 if elements < _SERIAL_ELEMENTS else max(min(n_threads(), tasks), 1)
-
-
-def _rows(x: Array, out: Array, mode: int) -> None:
-    job = _job(x, out, mode, mode != LOGSUMEXP and _streams(x, out), 1.0)
-    few = True if job.n * x.itemsize <= FEW_BYTES else None
-    workers = _workers(x.size, -(-job.n_rows // job.chunk))
-    draw(draw_rows, (job, few), _scratch(workers, job, x), n_workers=workers)
-
-
-def _job(x: Array, out: Array | None, mode: int, streamed: bool, denominator: float) -> Rows:
-    n_rows, n = x.shape[:2]
-    # Several rows, as three are in flight; the same for any number of threads, as losses are sums.
-    size = min(max(x.nbytes // _CHUNKS, _CHUNK_BYTES[0]), _CHUNK_BYTES[1])
-    rows = max(size // (n * x.itemsize), _CHUNK_ROWS)
-    chunk = max(min(rows // STAGED_ROWS * STAGED_ROWS or rows, -(-n_rows // 4)), 1)
-    return Rows(address(x), address(out), n_rows, n, mode, chunk, streamed, denominator)
-
-
-def _scratch(workers: int, job: Rows, x: Array) -> Array:
-    size = scratch_size(job.n, VECTOR_BYTES // x.itemsize, job.streamed)
-    return aligned(workers, size, x.dtype)
-
-
 def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> None:
     """Reduce the middle axis of contiguous arrays; few of them, and Python counts here, too."""
     workers = 1 if x.size < _DIRECT_SERIAL else n_threads()
@@ -113,14 +117,3 @@ def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> Non
     with parallel_region(workers) as workers:
         run = columns_parallel if workers > 1 else columns_serial
         run(call, _LIKE[x.dtype.char], workers)
-
-
-def logits_loss(x: Array, terms: Terms, denominator: float, out: Array | None) -> float:
-    """Σ of the weighted row losses of contiguous logits (N, K); the gradient goes to ``out``."""
-    mode = LOSS if out is None else GRADIENT
-    job = _job(x, out, mode, out is not None and _streams(x, out), denominator)
-    losses = np.empty(-(-job.n_rows // job.chunk))
-    few = True if job.n * x.itemsize <= FEW_BYTES else None
-    workers = _workers(x.size, len(losses))
-    draw(draw_losses, (job, terms, few), losses, _scratch(workers, job, x), n_workers=workers)
-    return float(losses.sum())

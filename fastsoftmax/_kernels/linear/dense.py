@@ -1,18 +1,27 @@
 """The block kernel for dense features: a block of rows, in one pass.
 
-A block is packed once (strides, centring and ragged edges end there) and then only tiles are
-touched:
+A block is packed once, which deals with strides, centring and ragged edges. From there on only
+tiles are touched:
 
     forward    Zᵀ[k, rows] = b[k] + Σ_d W[k, d]·Xᵀ[d, rows]      per tile of rows
     softmax    Zᵀ becomes s·(P - Y)ᵀ, or what `mode` asks for    per tile of rows
     backward   G[k, d…] += Σ_rows P[k, row]·X[row, d…]           per panel of features
 
-Both products are the same micro-kernel, `contract`.
+Both products are the same micro-kernel, `contract`. A worker's scratch holds, in elements:
+
+    p           K·block_rows        logits, then P - Y, one tile after another
+    t           K·TILE              soft targets of a tile
+    packed      D·block_rows        the rows of X in panels of TILE features (D padded to those)
+    x_t         DEPTH·TILE          the features of a tile that are being read, transposed
+    statistics  N_STATISTICS·TILE   of the rows of a tile
+
+For the Hessian's product a tile also has K logits in the direction. They lie behind its own, where
+the next tile's own will be, and those of the last tile in ``t``, which is free then.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +52,7 @@ from fastsoftmax._kernels.vector.tiles import contract
 # Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
 DEPTH = 64
-COPY_ABOVE_CLASSES = 48
+COPY_ABOVE_CLASSES = 48  # see `needs_copy`
 LINE_BYTES = 64
 
 
@@ -68,6 +77,16 @@ class DenseProblem(NamedTuple):
     mode: int  # see `fastsoftmax._kernels.modes`
     input_grad: int  # (N, D), C order, written where asked for
     denominator: float  # of input_grad
+
+
+class Tile(NamedTuple):
+    """The rows of a tile, and where in scratch their loss is worked on."""
+
+    first: int  # number of the first row in the data
+    rows: int
+    z: Any  # (n_logits, TILE) logits, then P - Y or what the mode asks for
+    t: Any  # (K, TILE) soft targets
+    statistics: Any
 
 
 @helper
@@ -102,60 +121,61 @@ def pack_panels(rows, packed):
 
 
 @helper
-def read_tile(problem, x, first, rows, start, stop, x_t, packed, keep, like, ahead, lines):
-    """Features [start, stop) of ``rows`` rows of X, minus the centre, transposed into ``x_t``.
+def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
+    """Transpose some features of a tile's rows of X, minus the centre, into ``x_t``.
 
-    With ``keep``, untransposed into the block's panels as well: panel q holds features
-    [q·TILE, (q+1)·TILE) of the whole block, row after row. For each of its squares of vectors
-    ``lines`` cache lines at ``ahead`` are prefetched; returns ``ahead``, moved on.
+    With ``keep`` they also go to the block's panels untransposed: panel q holds features
+    [q·TILE, (q+1)·TILE) of the whole block, row after row, and ``packed`` is this tile's place in
+    the first. For each square of vectors ``lines`` cache lines at ``ahead`` are prefetched; returns
+    ``ahead``, moved on.
     """
-    lanes, tile = lane_count(packed), tile_rows(packed)
-    center = as_pointer(problem.center, like)
-    step = problem.stride
-    for r in range(0, rows, lanes):
+    lanes, width = lane_count(packed), tile_rows(packed)
+    x, center = as_pointer(problem.address, problem.source), as_pointer(problem.center, packed)
+    step, (start, stop) = problem.stride, features
+    for r in range(0, tile.rows, lanes):
         for d in range(start, stop, lanes):
-            height, width = rows - r, problem.n_features - d
-            row, column = (step, 1) if problem.by_row else (1, step)
-            if not problem.by_row:
-                height, width = width, height
-            source = advance(x, (first + r) * row + d * column)
+            rows, columns = tile.rows - r, problem.n_features - d
+            row_step, column_step = step, 1
+            if not problem.by_row:  # read as the rows of Xᵀ
+                rows, columns, row_step, column_step = columns, rows, 1, step
+            source = advance(x, (tile.first + r) * row_step + d * column_step)
             for _ in range(lines):
                 prefetch(as_int64_pointer(ahead))
                 ahead += LINE_BYTES
-            if height >= lanes and width >= lanes:
+            if rows >= lanes and columns >= lanes:
                 vectors = load_rows(source, step, packed)
             else:
-                vectors = load_rows_within(source, step, height, width, packed)
+                vectors = load_rows_within(source, step, rows, columns, packed)
             if not problem.by_row:
                 vectors = transpose(vectors)
             vectors = subtract_from_rows(vectors, load(advance(center, d)))
-            store_rows(advance(x_t, (d - start) * tile + r), tile, transpose(vectors))
+            store_rows(advance(x_t, (d - start) * width + r), width, transpose(vectors))
             if keep:
                 if problem.mode == DIAGONAL:
                     vectors = square_rows(vectors)
-                panel = (d // tile) * problem.block_rows * tile + d % tile
-                store_rows(advance(packed, panel + r * tile), tile, vectors)
+                panel = (d // width) * problem.block_rows * width + d % width
+                store_rows(advance(packed, panel + r * width), width, vectors)
     return ahead
 
 
 @helper
-def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
-    """Add features [start, stop) to the logits of a tile; the first ones start from the bias.
+def add_logits(problem, tile, features, x_t, ahead, pace):
+    """Add some features to the logits of a tile; the first ones start from the bias.
 
     Returns ``ahead``, moved on by what has been prefetched.
     """
-    tile = tile_rows(z)
-    n_logits = problem.n_logits
-    W, bias = as_pointer(problem.panels, like), as_pointer(problem.bias, like)
+    start, stop = features
+    width, n_logits = tile_rows(x_t), problem.n_logits
+    W, bias = as_pointer(problem.panels, x_t), as_pointer(problem.bias, x_t)
     for panel in range(panel_count(n_logits)):
         k, height = panel_rows(panel, n_logits)
-        logits = advance(z, k * tile)
-        before, before_row = (advance(bias, k), 0) if start == 0 else (logits, tile)
+        logits = advance(tile.z, k * width)
+        before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
         contract(
             height, WIDTH, stop - start,
             advance(W, start * n_logits + k * (stop - start)), 1, height,
-            x_t, tile,
-            logits, tile,
+            x_t, width,
+            logits, width,
             before, before_row,
             ahead, pace,
         )  # fmt: skip
@@ -164,21 +184,33 @@ def forward_tile(problem, start, stop, x_t, z, like, ahead, pace):
 
 
 @helper
-def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end, step_bytes):
+def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
+    """Compute the logits of a tile, see `read_tile`; returns ``ahead``, moved on."""
+    end, read_lines, step_bytes = next_block
+    for start in range(0, problem.n_features, DEPTH):
+        features = start, min(start + DEPTH, problem.n_features)
+        lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
+        ahead = read_tile(problem, tile, features, x_t, packed, keep, ahead, lines)
+        ahead = add_logits(problem, tile, features, x_t, ahead, pace)
+    return ahead
+
+
+@helper
+def backward_block(problem, rows, p, source, gradient, ahead, next_block):
     """gradient[k, :] += Σ_rows p[k, row]·X[row, :], panel by panel of TILE features.
 
-    Panels of X lie ``x_panel`` elements apart. Those of the gradient are K rows of TILE
-    elements each, one panel after the other: in rows of D the panel's lines would compete for an
-    eighth of the cache's sets where D is a power of two.
+    ``source`` is X, the elements from row to row, and those from panel to panel. Panels of the
+    gradient are K rows of TILE elements each, one panel after the other: in rows of D the lines of
+    a panel would compete for an eighth of the cache's sets where D is a power of two.
     """
-    lanes, tile = lane_count(p), tile_rows(p)
-    n_classes = problem.n_classes
+    (x, row_step, panel_step), (end, _, step_bytes) = source, next_block
+    lanes, tile, n_classes = lane_count(p), tile_rows(p), problem.n_classes
     vectors = (problem.n_features + lanes - 1) // lanes
     for q in range(0, vectors, WIDTH):
         width = min(WIDTH, vectors - q)
         # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
         for first in range(0, rows, tile):
-            x_tile = advance(x, q // WIDTH * x_panel + first * x_row)
+            x_tile = advance(x, q // WIDTH * panel_step + first * row_step)
             for panel in range(panel_count(n_classes)):
                 k, height = panel_rows(panel, n_classes)
                 g = advance(gradient, (q * lanes * n_classes) + k * tile)
@@ -186,7 +218,7 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end, st
                 contract(
                     height, width, min(tile, rows - first),
                     advance(p, first * n_classes + k * tile), tile, 1,
-                    x_tile, x_row,
+                    x_tile, row_step,
                     g, tile,
                     g, tile,
                     ahead, pace,
@@ -195,57 +227,62 @@ def backward_block(problem, rows, p, x, x_row, x_panel, gradient, ahead, end, st
 
 
 @helper
-def write_input_grad(problem, first, rows, p, like, dx):
-    """Rows of (P - Y) W / denominator for one tile, by way of the tile ``dx``."""
-    tile = tile_rows(p)
+def write_input_grad(problem, tile, scratch):
+    """Write a tile's rows of (P - Y) W / denominator; ``scratch`` has room for 2·HEIGHT·TILE."""
+    width, dx = tile_rows(scratch), scratch
     n_features, n_classes = problem.n_features, problem.n_classes
-    W, out = as_pointer(problem.W, like), as_pointer(problem.input_grad, like)
-    zeros = advance(dx, HEIGHT * tile)
-    for i in range(HEIGHT * tile):
+    W, out = as_pointer(problem.W, dx), as_pointer(problem.input_grad, dx)
+    zeros = advance(dx, HEIGHT * width)
+    for i in range(HEIGHT * width):
         zeros[i] = 0
-    for d in range(0, n_features, tile):
-        for r in range(0, rows, HEIGHT):
-            height = min(HEIGHT, rows - r)
+    for d in range(0, n_features, width):
+        for r in range(0, tile.rows, HEIGHT):
+            height = min(HEIGHT, tile.rows - r)
             for k in range(0, n_classes, DEPTH):
                 before = zeros if k == 0 else dx
                 contract(
                     height, WIDTH, min(DEPTH, n_classes - k),
-                    advance(p, k * tile + r), 1, tile,
+                    advance(tile.z, k * width + r), 1, width,
                     advance(W, k * n_features + d), n_features,
-                    dx, tile,
-                    before, tile,
+                    dx, width,
+                    before, width,
                     0, 0,
                 )  # fmt: skip
             for i in range(height):
-                row = advance(out, (first + r + i) * n_features + d)
-                for j in range(min(tile, n_features - d)):
-                    row[j] = dx[i * tile + j] / problem.denominator
+                row = advance(out, (tile.first + r + i) * n_features + d)
+                for j in range(min(width, n_features - d)):
+                    row[j] = dx[i * width + j] / problem.denominator
 
 
 @helper
-def prefetch_shares(problem, lanes):
-    """(lines to prefetch for each square of vectors read, bytes for each step of a product).
+def prefetch_of(problem, block, lanes):
+    """Where a block of X lies, and how it is prefetched while another one is worked on.
 
-    Together they ask for the next block in time for its turn. A tile has about 4·D cache lines and
-    2·D steps for every HEIGHT classes (half of them where only the loss is wanted), which is where
-    the traffic hides best. With fewer classes the products are too short to hide any: then all is
-    asked for while reading (at (1M, 20, 3) 13.6 ms on one core came down to 10.8; at K = 10 it
-    would cost). For the loss alone both are short, and share: at (1M, 100, 10) 27 ms with
-    the gradient's pace, 23 with twice that, MEASURED so.
+    Returns its address and (the address behind it, cache lines for each square of vectors read,
+    bytes for each step of a product). Lines and bytes together ask for it in time for its turn. A
+    tile has about 4·D cache lines and 2·D steps for every HEIGHT classes (half of them where only
+    the loss is wanted), which is where the traffic hides best. With fewer classes the products are
+    too short to hide any: then all is asked for while reading (at (1M, 20, 3) 13.6 ms on one core
+    came down to 10.8; at K = 10 it would cost). For the loss alone both are short, and share the
+    traffic: (1M, 100, 10) took 27 ms with the gradient's 64 bytes, and 23 with twice as many.
     """
+    n_bytes = problem.block_rows * problem.stride * problem.source.itemsize
+    start = problem.address + block * n_bytes
+    exists = problem.by_row and block * problem.block_rows < problem.n_rows
+    end = start + n_bytes if exists else start  # columns of X are not prefetched
     if problem.n_logits <= HEIGHT:
-        return lanes, 0
+        return start, (end, lanes, 0)
     if problem.mode == LOSS:
-        return lanes * 3 // 8, 80
-    return 0, 64
+        return start, (end, lanes * 3 // 8, 80)
+    return start, (end, 0, 64)
 
 
 @helper
 def needs_copy(problem, block, lanes):
     """Whether the backward product cannot read a block of X where it lies.
 
-    It reads whole vectors, past the end of a row: rows of the data must follow. From some classes
-    on a copy in panels pays even so, as rows a power of two apart evict each other from L1.
+    It reads whole vectors, past the end of a row, so that rows of the data must follow. For more
+    classes a copy in panels pays even so, as rows a power of two apart evict each other from L1.
     """
     if not problem.plain or problem.mode == DIAGONAL or problem.n_classes > COPY_ABOVE_CLASSES:
         return True
@@ -254,64 +291,54 @@ def needs_copy(problem, block, lanes):
 
 
 def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
-    """Add a block's gradient to ``gradient`` (panels of K rows, then K bias sums); its loss."""
+    """Add a block's sums to ``gradient`` (panels of K rows, K bias sums); return its loss.
+
+    Block ``following`` is prefetched meanwhile.
+    """
     p, g = pointer(scratch), pointer(gradient)
-    x = as_pointer(problem.address, problem.source)
     lanes, tile = lane_count(p), tile_rows(p)
-    n_features, n_classes = problem.n_features, problem.n_classes
-    padded = (n_features + tile - 1) // tile * tile
-    first = block * problem.block_rows
-    rows = min(problem.block_rows, problem.n_rows - first)
-    copy = problem.mode != LOSS and needs_copy(problem, block, lanes)
-    # A tile's logits in a direction lie behind its own, where the next tile's will be: t is the
-    # last one's.
+    n_classes, padded = problem.n_classes, (problem.n_features + tile - 1) // tile * tile
     t = advance(p, n_classes * problem.block_rows)
     packed = advance(t, n_classes * tile)
     x_t = advance(packed, padded * problem.block_rows)
     statistics = advance(x_t, DEPTH * tile)
-    row_bytes = problem.stride * problem.source.itemsize
-    ahead = problem.address + following * problem.block_rows * row_bytes
-    end = ahead
-    if problem.by_row and following * problem.block_rows < problem.n_rows:
-        end += problem.block_rows * row_bytes
-    read_lines, step_bytes = prefetch_shares(problem, lanes)
-    loss = 0.0
+    first, loss = block * problem.block_rows, 0.0
+    rows = min(problem.block_rows, problem.n_rows - first)
+    copy = problem.mode != LOSS and needs_copy(problem, block, lanes)
+    ahead, next_block = prefetch_of(problem, following, lanes)
     for r in range(0, rows, tile):
-        n = min(tile, rows - r)
         z = advance(p, r * n_classes)
-        for start in range(0, n_features, DEPTH):
-            stop = min(start + DEPTH, n_features)
-            kept = advance(packed, r * tile)
-            lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
-            ahead = read_tile(
-                problem, x, first + r, n, start, stop, x_t, kept, copy, scratch, ahead, lines
-            )
-            ahead = forward_tile(problem, start, stop, x_t, z, scratch, ahead, pace)
-        loss += transform_tile(problem, terms, first + r, n, z, t, scratch, statistics)
-        if problem.mode != LOSS:
-            add_row_sums(z, n_classes, advance(g, n_classes * padded))
-        if problem.input_grad != 0:
-            write_input_grad(problem, first + r, n, z, scratch, x_t)
-    if copy:
-        backward_block(
-            problem, rows, p, packed, tile, tile * problem.block_rows, g, ahead, end, step_bytes
-        )
-    elif problem.mode != LOSS:
-        in_place = as_pointer(problem.address, scratch)
-        in_place = advance(in_place, first * problem.stride)
-        backward_block(problem, rows, p, in_place, problem.stride, tile, g, ahead, end, step_bytes)
+        here = Tile(first + r, min(tile, rows - r), z, t, statistics)
+        place = advance(packed, r * tile)
+        ahead = compute_logits(problem, here, x_t, place, copy, ahead, next_block)
+        loss += transform_tile(problem, terms, here, advance(g, n_classes * padded), x_t)
+    if problem.mode != LOSS:
+        source = packed, tile, tile * problem.block_rows
+        if not copy:
+            in_place = advance(as_pointer(problem.address, scratch), first * problem.stride)
+            source = in_place, problem.stride, tile
+        backward_block(problem, rows, p, source, g, ahead, next_block)
     return loss
 
 
 @helper
-def transform_tile(problem, terms, first, rows, z, t, like, statistics):
-    """Turn logits into what the backward product takes, by ``problem.mode``; return their loss."""
-    n_classes = problem.n_classes
-    if problem.mode <= GRADIENT:
-        gradient = problem.mode == GRADIENT
-        return loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient)
-    curvature_tile(terms, first, rows, n_classes, z, like, statistics, problem.mode == PRODUCT)
-    return 0.0
+def transform_tile(problem, terms, tile, bias_sums, scratch):
+    """Turn logits into what the backward product takes, by ``problem.mode``; return their loss.
+
+    That of the biases and the gradient in X, see `write_input_grad`, are done here.
+    """
+    first, rows, z, t, statistics = tile
+    n_classes, mode, loss = problem.n_classes, problem.mode, 0.0
+    if mode <= GRADIENT:
+        gradient = mode == GRADIENT
+        loss = loss_tile(terms, first, rows, n_classes, z, t, z, statistics, gradient)
+    else:
+        curvature_tile(terms, first, rows, n_classes, z, z, statistics, mode == PRODUCT)
+    if mode != LOSS:
+        add_row_sums(z, n_classes, bias_sums)
+    if problem.input_grad != 0:
+        write_input_grad(problem, tile, scratch)
+    return loss
 
 
 @helper

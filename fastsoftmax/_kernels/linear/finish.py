@@ -16,21 +16,22 @@ FINISHED_FEATURES = 64
 class Finish(NamedTuple):
     """The layout of a slab, and the scalars of the gradient in the compute dtype.
 
-    Of every ``panel`` features a slab holds those of the first class, then of the second, and so
-    on. It has two parts: ``classes`` rows of each panel, and behind them ``other_classes``.
+    A slab has two parts, for the first ``classes`` and for the ``other_classes``, and behind them
+    the sums of the biases. In each part the sums of ``panel`` features lie together: those of its
+    first class, then of its second, and so on. Then follow those of the next ``panel`` features.
     """
 
     panel: int
     padded_features: int
-    classes: int
-    other_classes: int
+    classes: int  # padding included
+    other_classes: int  # 0 where one part has all classes
     denominator: float
     twice_l2: float
 
 
 @helper
 def add_slots(slabs, start, stop):
-    """Sum columns [start, stop) of all slabs into slab 0 by a fixed binary tree."""
+    """Sum elements [start, stop) of all slabs into slab 0 by a fixed binary tree."""
     step = 1
     while step < len(slabs):
         for s in range(0, len(slabs) - step, 2 * step):
@@ -40,31 +41,32 @@ def add_slots(slabs, start, stop):
 
 
 @helper
-def finish_part(job, slabs, base, row, classes, features, W, gradient):
+def finish_part(job, slabs, base, height, classes, features, W, gradient):
     """gradient[k, d] = Σ_slots slab / denominator + 2·l2·W[k, d] of some classes and features.
 
-    The part begins at ``base`` in a slab and holds ``row`` classes of each panel.
+    The part of a slab from ``base`` on has ``height`` classes, padding included. Those meant, and
+    the features, are ranges (first, stop).
     """
-    panel = job.panel
-    panels = (features[1] - features[0] + panel - 1) // panel
-    start = base + features[0] * row
-    add_slots(slabs, start, start + panels * panel * row)
+    panel, (first, stop) = job.panel, features
+    n_panels = (stop - first + panel - 1) // panel
+    start = base + first * height
+    add_slots(slabs, start, start + n_panels * panel * height)
     sums = pointer(slabs)
     for k in range(classes[0], classes[1]):
         if panel == 1:  # the loop below, begun anew for each element, took half as long again
-            for d in range(features[0], features[1]):
-                total = sums[base + d * row + k - classes[0]] / job.denominator
+            for d in range(first, stop):
+                total = sums[base + d * height + k - classes[0]] / job.denominator
                 gradient[k, d] = total + job.twice_l2 * W[k, d]
             continue
-        for d in range(features[0], features[1], panel):
-            total = advance(sums, base + d * row + (k - classes[0]) * panel)
-            for i in range(min(panel, features[1] - d)):
+        for d in range(first, stop, panel):
+            total = advance(sums, base + d * height + (k - classes[0]) * panel)
+            for i in range(min(panel, stop - d)):
                 gradient[k, d + i] = total[i] / job.denominator + job.twice_l2 * W[k, d + i]
 
 
 @helper
 def finish_step(job, slabs, step, W, gradient):
-    """`finish_part` of FINISHED_FEATURES features, of both parts of the classes."""
+    """Finish FINISHED_FEATURES features of both parts of the slabs."""
     n_classes, n_features = W.shape
     split = min(job.classes, n_classes)
     features = step * FINISHED_FEATURES, min((step + 1) * FINISHED_FEATURES, n_features)
@@ -84,7 +86,7 @@ def finish_bias(job, slabs, bias_gradient):
 
 @kernel
 def draw_steps(job, arrays):
-    """Draw steps of FINISHED_FEATURES features; the step behind the last is the biases'."""
+    """Draw steps of FINISHED_FEATURES features; one step more finishes the biases."""
     slabs, W, gradient, bias_gradient, shared = arrays
     n_steps = (W.shape[1] + FINISHED_FEATURES - 1) // FINISHED_FEATURES
     step = draw_task(shared)

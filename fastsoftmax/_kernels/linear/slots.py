@@ -28,17 +28,14 @@ def accumulate_block(problem, terms, block, following, gradient, scratch):
 @overload(next_block, jit_options=OPTIONS)
 def _next_block(problem, slot, n_slots, after):
     """Choose by the type of the problem."""
-    if problem.instance_class is SparseProblem:
-        return next_sparse_block
-    return next_dense_block
+    return next_sparse_block if problem.instance_class is SparseProblem else next_dense_block
 
 
 @overload(accumulate_block, jit_options=OPTIONS)
 def _accumulate_block(problem, terms, block, following, gradient, scratch):
     """Choose by the type of the problem."""
-    if problem.instance_class is SparseProblem:
-        return accumulate_sparse_block
-    return accumulate_dense_block
+    sparse = problem.instance_class is SparseProblem
+    return accumulate_sparse_block if sparse else accumulate_dense_block
 
 
 def next_dense_block(problem, slot, n_slots, after):
@@ -58,8 +55,8 @@ def next_sparse_block(problem, slot, n_slots, after):
 def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
     """Add this chunk's blocks of a slot to the slot's own slab, in order.
 
-    While the last block is worked on, the first block of ``next_slot`` is prefetched. A chunk of a
-    stream has two or three blocks a slot, and without this a third of them would not be prefetched.
+    While the last one is worked on, the first block of ``next_slot`` is prefetched: a chunk of a
+    stream has two or three blocks a slot, and a third of them would not be prefetched otherwise.
     """
     n_slots = len(slabs)
     block = next_block(problem, slot, n_slots, -1)
@@ -68,11 +65,10 @@ def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
             if problem.mode != LOSS:
                 slabs[slot, :] = 0
             losses[slot] = 0
-        following = next_block(problem, slot, n_slots, block)
-        ahead = following
+        following = prefetched = next_block(problem, slot, n_slots, block)
         if following * problem.block_rows >= problem.n_rows and next_slot < n_slots:
-            ahead = next_block(problem, next_slot, n_slots, -1)
-        losses[slot] += accumulate_block(problem, terms, block, ahead, slabs[slot], scratch)
+            prefetched = next_block(problem, next_slot, n_slots, -1)
+        losses[slot] += accumulate_block(problem, terms, block, prefetched, slabs[slot], scratch)
         block = following
 
 
@@ -81,11 +77,10 @@ def draw_slots(job, arrays):
     """Draw slots and run them; each worker has a row of scratch."""
     problem, terms = job
     slabs, losses, scratch, shared = arrays
-    worker = draw_worker(shared)
+    own = scratch[draw_worker(shared)]
     slot = draw_task(shared)
     while slot < len(slabs):
-        # This worker's next slot is not known yet: drawn ahead, it would wait while another worker
-        # is idle. The slot that all workers together will have reached then is a good guess.
-        next_slot = slot + shared[1]
-        run_slot(problem, terms, slot, next_slot, slabs, losses, scratch[worker])
+        # The next slot is a guess, that every worker will have drawn one meanwhile. It is not drawn
+        # ahead, as it would wait for this worker while another one is idle.
+        run_slot(problem, terms, slot, slot + shared[1], slabs, losses, own)
         slot = draw_task(shared)

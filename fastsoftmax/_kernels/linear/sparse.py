@@ -4,9 +4,13 @@
     loss       the same tile of logits as for dense features, transposed on the way
     backward   G[column_j, :] += value_j · (p - y)_i[:]       per row
 
-W and the gradient lie by features, in two parts: as many classes as fill whole vectors, and the
-rest in rows of a power of two. A (D, 20) matrix made every nonzero meet two cache lines and use 80
-of their 128 bytes; with a vocabulary of 50,000 the traffic beyond L2 takes most of the time.
+W and the gradient lie by features, in two parts: (D, whole) has as many classes as fill whole
+vectors, and behind it (D, other) the rest, padded to a power of two. With a row for each feature,
+(D, 20) made every nonzero meet two cache lines and use 80 of their 128 bytes, and with a vocabulary
+of 50,000 the traffic beyond L2 takes most of the time.
+
+The helpers take `Nonzeros` instead of the problem, whose arrays would have their references counted
+at every call: that took 60 ns a row.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax._kernels.jit import helper, kernel
-from fastsoftmax._kernels.linear.dense import add_row_sums, transform_tile, write_input_grad
+from fastsoftmax._kernels.linear.dense import Tile, transform_tile
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT
@@ -41,7 +45,7 @@ from fastsoftmax._kernels.vector.squares import load_rows, store_rows, transpose
 class SparseProblem(NamedTuple):
     """What a kernel needs to know of CSR data, by address: one compile serves every array."""
 
-    indptr: int  # int64 (N + 1,), ours: checked, and no one else's to change
+    indptr: int  # int64 (N + 1,), our own copy: checked, and nobody else changes it
     indices: int
     index_type: np.ndarray  # (0,), of the indices' dtype
     values: int
@@ -70,8 +74,8 @@ class SparseProblem(NamedTuple):
 def assign_blocks(indptr, block_rows, loads, slots):
     """Give each block to the slot with the fewest nonzeros (and rows) so far, ``loads``.
 
-    In order of the blocks, so that pieces of the data are assigned as the whole would be. The first
-    blocks go to the slots in turn.
+    Blocks are assigned in order, so those of a chunk go where they would in the whole data. The
+    first blocks go to the slots in turn.
     """
     n_rows = len(indptr) - 1
     for block in range(len(slots)):
@@ -83,25 +87,13 @@ def assign_blocks(indptr, block_rows, loads, slots):
 
 
 class Nonzeros(NamedTuple):
-    """Pointers to the rows' nonzeros.
-
-    The helpers below get these instead of the problem, whose arrays would have their references
-    counted at every call: that took 60 ns a row.
-    """
+    """Pointers to the rows' nonzeros."""
 
     indptr: Any
     indices: Any
     values: Any
     n_rows: int
     n_features: int
-
-
-class Parts(NamedTuple):
-    """A matrix by features: (D, whole) and behind it (D, rest), C order."""
-
-    matrix: Any
-    whole: int
-    rest: int
 
 
 @helper
@@ -121,7 +113,10 @@ def vectors_at(k, whole, rest, lanes):
 
 @helper
 def gather_row(nonzeros, weights, bias, row, z):
-    """Logits of a row, ``z`` padded to whole vectors; returns whether an index was wrong."""
+    """Leave the logits of a row in ``z``, whole vectors; return whether an index was wrong.
+
+    ``weights`` are a pointer to both parts, and the classes in each.
+    """
     matrix, whole, rest = weights
     first, stop = nonzeros.indptr[row], nonzeros.indptr[row + 1]
     second, wrong, before = advance(matrix, nonzeros.n_features * whole), 0, bias
@@ -153,9 +148,9 @@ def scatter_segment(segment, sums, r):
 
 @helper
 def scatter_row(nonzeros, sums, row, r, squared, squares):
-    """Add a row's nonzeros times ``r`` to the sums; returns whether an index was wrong.
+    """Add a row's nonzeros times ``r`` to the sums; return whether an index was wrong.
 
-    For the Hessian's diagonal values count by their square, for which there is room in ``squares``.
+    For the Hessian's diagonal they are ``squared`` first, in ``squares``.
     """
     stop, wrong = nonzeros.indptr[row + 1], 0
     for j in range(nonzeros.indptr[row], stop, SEGMENT):
@@ -180,7 +175,11 @@ def transpose_tile(source, source_row, rows, columns, target, target_row):
 
 
 def accumulate_sparse_block(problem, terms, block, following, gradient, scratch):
-    """Add a block's gradient to ``gradient`` (the two parts, K bias sums); return its loss."""
+    """Add a block's gradient to ``gradient`` (the two parts, K bias sums); return its loss.
+
+    Scratch holds a tile of logits, one of soft targets, the logits by row, what `transform_tile`
+    needs, and squares of values.
+    """
     z, g = pointer(scratch), pointer(gradient)
     tile, n_classes, n_logits = tile_rows(z), problem.n_classes, problem.n_logits
     padded = (n_logits + lane_count(z) - 1) // lane_count(z) * lane_count(z)
@@ -190,33 +189,26 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
     dx = advance(statistics, N_STATISTICS * tile)
     squares = advance(dx, 2 * HEIGHT * tile)
     nonzeros = Nonzeros(
-        as_int64_pointer(problem.indptr),
-        as_pointer(problem.indices, problem.index_type),
-        as_pointer(problem.values, problem.source),
-        problem.n_rows,
-        problem.n_features,
-    )
-    weights = Parts(as_pointer(problem.W_t, z), problem.whole_logits, problem.other_logits)
-    sums = Parts(g, problem.whole_classes, problem.other_classes)
+        as_int64_pointer(problem.indptr), as_pointer(problem.indices, problem.index_type),
+        as_pointer(problem.values, problem.source), problem.n_rows, problem.n_features,
+    )  # fmt: skip
+    weights = as_pointer(problem.W_t, z), problem.whole_logits, problem.other_logits
+    sums = g, problem.whole_classes, problem.other_classes
     bias, squared = as_pointer(problem.bias, z), problem.mode == DIAGONAL
-    bias_sums = advance(g, problem.n_features * (sums.whole + sums.rest))
-    first = block * problem.block_rows
-    loss, wrong = 0.0, 0
-    for row in range(first, min(first + problem.block_rows, problem.n_rows), tile):
-        rows = min(tile, min(first + problem.block_rows, problem.n_rows) - row)
-        for r in range(rows):
-            logits = advance(by_row, r * padded)
-            wrong |= gather_row(nonzeros, weights, bias, row + r, logits)
-        transpose_tile(by_row, padded, rows, n_logits, z, tile)
-        loss += transform_tile(problem, terms, row, rows, z, t, scratch, statistics)
+    bias_sums = advance(g, problem.n_features * (problem.whole_classes + problem.other_classes))
+    first, loss, wrong = block * problem.block_rows, 0.0, 0
+    stop = min(first + problem.block_rows, problem.n_rows)
+    for row in range(first, stop, tile):
+        here = Tile(row, min(tile, stop - row), z, t, statistics)
+        for r in range(here.rows):
+            wrong |= gather_row(nonzeros, weights, bias, row + r, advance(by_row, r * padded))
+        transpose_tile(by_row, padded, here.rows, n_logits, z, tile)
+        loss += transform_tile(problem, terms, here, bias_sums, dx)
         if problem.mode != LOSS:
-            add_row_sums(z, n_classes, bias_sums)
-            transpose_tile(z, tile, n_classes, rows, by_row, padded)
-            for r in range(rows):
+            transpose_tile(z, tile, n_classes, here.rows, by_row, padded)
+            for r in range(here.rows):
                 p = advance(by_row, r * padded)
                 wrong |= scatter_row(nonzeros, sums, row + r, p, squared, squares)
-        if problem.input_grad != 0:
-            write_input_grad(problem, row, rows, z, scratch, dx)
     if wrong != 0:
         as_int64_pointer(problem.wrong)[0] = 1
     return loss

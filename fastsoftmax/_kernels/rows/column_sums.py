@@ -1,12 +1,14 @@
-"""Sums of columns: a maximum, how many equal it, and the sum of the others' exp (`rows`).
+"""Sums of columns: a maximum, how many logits equal it, and Σ exp of the others.
 
-Summed in the dtype a block of rows at a time, and merged in float64. A block is read twice, from L1
-the second time, while the next one is prefetched: rows lie too far apart for the hardware to do it.
+An area is summed in the dtype, a block of rows at a time, and areas are merged in float64. A block
+is read twice, from L1 the second time, while the next one is prefetched: rows lie too far apart for
+the hardware to do it. Sums lie in three rows of ``job.padded`` elements: maxima, counts, the rest.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
@@ -22,6 +24,7 @@ from fastsoftmax._kernels.vector.elementary import exp
 from fastsoftmax._kernels.vector.simd import (
     LANES_64,
     advance,
+    as_pointer,
     lane_count,
     load,
     load_double,
@@ -30,38 +33,68 @@ from fastsoftmax._kernels.vector.simd import (
     select,
     splat,
     store,
+    store_first,
     store_narrow,
 )
 
 
+class Area(NamedTuple):
+    """Rows [first, stop) of columns [left, right) of matrix ``outer``: a strip of a chunk."""
+
+    outer: int
+    first: int
+    stop: int
+    left: int
+    right: int
+
+
 @helper
-def add_block(source, step, rows, ahead, top, count, rest):
-    """Add some rows of a column of vectors to its running maximum and sums."""
+def load_sums(p, size):
+    """A vector of columns' maxima, counts and rests, ``size`` elements apart."""
+    return load(p), load(advance(p, size)), load(advance(p, 2 * size))
+
+
+@helper
+def store_sums(p, size, sums):
+    """Store what `load_sums` loads."""
+    top, count, rest = sums
+    store(p, top)
+    store(advance(p, size), count)
+    store(advance(p, 2 * size), rest)
+
+
+@helper
+def add_block(source, step, rows, ahead, sums):
+    """Add a block of rows to the sums of one vector of columns; prefetch those at ``ahead``."""
+    top, count, rest = sums
     zero = splat(0.0, top)
     m = maximum(maximum_over(source, rows, step), top)
     shift = finite_shift(m)
     risen = m > top
     rest = select(risen, (rest + count) * exp(top - shift), rest)
     count = select(risen, zero, count)
-    part = zero
+    subtotal = zero
     for i in range(rows):
         prefetch(advance(ahead, i * step))
-        part, count = add_exp(load(advance(source, i * step)), m, shift, part, count)
+        subtotal, count = add_exp(load(advance(source, i * step)), m, shift, subtotal, count)
     # -inf equals the maximum of a column of nothing but -inf, and still adds nothing.
-    return m, select(shift == m, count, zero), rest + part
+    return m, select(shift == m, count, zero), rest + subtotal
 
 
 @helper
-def add_rows(job, x, rows, left, right, limit, sums, edge):
-    """Add rows, of which ``limit`` columns exist, to the sums of columns [left, right)."""
+def add_area(job, area, x, limit, sums, edge):
+    """Add an area's rows, of ``limit`` columns each, to the sums of its columns.
+
+    Vectors that hang over the last column are copied to ``edge`` first.
+    """
     lanes, step, size = lane_count(x), job.period, job.padded
     lowest = splat(-math.inf, load(edge))
-    for i in range(0, rows, job.block):
-        height = min(job.block, rows - i)
+    for i in range(area.first, area.stop, job.block):
+        height = min(job.block, area.stop - i)
         following = job.block * step
-        if i + job.block >= rows:  # the next strip
-            following = job.strip - i * step if job.whole else 0
-        for column in range(left, right, lanes):
+        if i + job.block >= area.stop:  # what comes next is the next strip
+            following = job.strip - (i - area.first) * step if job.whole else 0
+        for column in range(area.left, area.right, lanes):
             source, stride = advance(x, i * step + column), step
             ahead = advance(source, following)
             if column + lanes > limit:
@@ -69,80 +102,59 @@ def add_rows(job, x, rows, left, right, limit, sums, edge):
                     v = load_first(advance(source, r * step), limit - column, lowest)
                     store(advance(edge, r * lanes), v)
                 source, stride, ahead = edge, lanes, edge
-            a = advance(sums, column - left)
-            b, c = advance(a, size), advance(a, 2 * size)
-            top, count, rest = add_block(source, stride, height, ahead, load(a), load(b), load(c))
-            store(a, top)
-            store(b, count)
-            store(c, rest)
+            own = advance(sums, column - area.left)
+            store_sums(own, size, add_block(source, stride, height, ahead, load_sums(own, size)))
 
 
 @helper
-def reduce_piece(job, x, first, stop, left, right, sums, edge):
-    """Leave maximum, count and rest of columns [left, right) of some rows in ``sums``."""
+def sum_area(job, area, x, sums, edge):
+    """Leave the sums of an area's columns in ``sums``."""
     lanes, size = lane_count(x), job.padded
     zero = splat(0.0, load(edge))
     lowest = splat(-math.inf, zero)
-    for column in range(0, right - left, lanes):
-        a = advance(sums, column)
-        store(a, lowest)
-        store(advance(a, size), zero)
-        store(advance(a, 2 * size), zero)
-    full = min(stop, job.total // job.period)
+    for column in range(0, area.right - area.left, lanes):
+        store_sums(advance(sums, column), size, (lowest, zero, zero))
+    full = min(area.stop, job.total // job.period)
     for ragged in range(2):  # one call to compile; the last row may end early
-        start, rows, limit = first, full - first, job.period
+        first, stop, limit = area.first, full, job.period
         if ragged == 1:
-            start, rows, limit = full, stop - full, job.total - full * job.period
-        add_rows(job, advance(x, start * job.period), rows, left, right, limit, sums, edge)
+            first, stop, limit = full, area.stop, job.total - full * job.period
+        rows = Area(area.outer, first, stop, area.left, area.right)
+        add_area(job, rows, x, limit, sums, edge)
 
 
 @helper
 def widen(sums, size, n, wide, wide_size):
-    """Copy sums of n columns to where float64 is summed."""
+    """Copy the sums of n columns, in float64."""
     for k in range(3):
         for i in range(0, n, LANES_64):
             store(advance(wide, k * wide_size + i), load_double(advance(sums, k * size + i)))
 
 
 @helper
-def load_sums(p, size):
-    return load(p), load(advance(p, size)), load(advance(p, 2 * size))
-
-
-@helper
-def merge_into(p, other, size):
-    """Merge one vector of sums with another."""
-    m, count, rest = load_sums(p, size)
-    other_m, other_count, other_rest = load_sums(other, size)
-    m, count, rest = merge(m, count, rest, other_m, other_count, other_rest)
-    store(p, m)
-    store(advance(p, size), count)
-    store(advance(p, 2 * size), rest)
-
-
-@helper
 def fold(job, wide):
-    """Merge the sums of the rows that were read as one: halves, until one row is left."""
-    width = job.period
+    """Merge the sums of rows that were read as one: two halves, until one row is left."""
+    width, size = job.period, job.padded
     while width > job.inner:
         width //= 2
         for i in range(0, width, LANES_64):
-            merge_into(advance(wide, i), advance(wide, width + i), job.padded)
+            sums, others = advance(wide, i), advance(wide, width + i)
+            store_sums(sums, size, merge(*load_sums(sums, size), *load_sums(others, size)))
 
 
 @helper
-def finish_columns(job, wide, n_parts, n, table):
-    """Merge the parts of n columns' sums; leave shifts and factors, or logarithms, in ``table``.
+def finish_columns(job, wide, n_chunks, place, n, table):
+    """Merge the sums of n columns in order of the chunks; leave shifts and factors in ``table``.
 
-    softmax = exp(x - shift)·factor; log_softmax = x - shift - factor; logsumexp = factor.
+    softmax = exp(x - shift)·factor; log_softmax = x - shift - factor; logsumexp = factor, which is
+    written to element ``place`` of the results.
     """
     size = job.padded
-    row = 3 * size
     for i in range(0, n, LANES_64):
-        top, count, rest = load_sums(advance(wide, i), size)
-        for part in range(1, n_parts):
-            other, other_count, other_rest = load_sums(advance(wide, part * row + i), size)
-            top, count, rest = merge(top, count, rest, other, other_count, other_rest)
+        sums = load_sums(advance(wide, i), size)
+        for chunk in range(1, n_chunks):
+            sums = merge(*sums, *load_sums(advance(wide, chunk * 3 * size + i), size))
+        top, count, rest = sums
         shift = finite_shift(top)
         if job.mode == SOFTMAX:
             # SciPy's pattern: a column with an infinite maximum is NaN throughout.
@@ -153,3 +165,7 @@ def finish_columns(job, wide, n_parts, n, table):
                 factor = top + factor
         store_narrow(advance(table, i), shift)
         store_narrow(advance(table, size + i), factor)
+    if job.mode == LOGSUMEXP:
+        out, factors = advance(as_pointer(job.out, load(table)), place), advance(table, size)
+        for i in range(0, n, lane_count(table)):
+            store_first(advance(out, i), n - i, load(advance(factors, i)))

@@ -1,7 +1,7 @@
-"""What belongs to a row and its logits, of many rows that lie one behind another.
+"""From many short rows of logits to one value a row, and from such values back to the logits.
 
-Down from logits to rows: the maxima and sums of as many rows at once as a vector has lanes. And up
-again: a row's value in the lanes of its logits, wherever a vector begins.
+Down go the maxima and sums of as many rows at once as a vector has lanes. Up go values of rows to
+the lanes of their logits, which takes one permutation, wherever in a row the vector begins.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from fastsoftmax._kernels.vector.squares import (
     sums_of_rows,
 )
 
-# --------------------------------------------------------------------------------- maxima and sums
-
 
 @helper
 def take_maxima(x, n, rows, maxima):
@@ -34,7 +32,7 @@ def take_maxima(x, n, rows, maxima):
         for k in range(lanes, n, lanes):
             tops = larger_rows(load_row_starts(advance(row, k), n, n - k, lowest), tops)
         store(advance(maxima, r), largest_of_rows(tops))
-    for r in range(whole, rows):  # there may be nothing behind them
+    for r in range(whole, rows):  # one by one: the array may end with them
         maxima[r] = max_lanes(maximum_from(0, advance(x, r * n), n))
 
 
@@ -50,36 +48,37 @@ def take_sums(e, n, rows, sums):
         store(advance(sums, r), sums_of_rows(totals))
 
 
-# --------------------------------------------------------------------------- from rows to elements
-
-
 @helper
 def fill_table(n, before, vectors, table):
-    """Which rows so many vectors of elements belong to, the first from ``before`` elements back.
+    """Find the row of every logit in so many vectors, for `spread`.
 
-    Of each vector the row of its first element, and how many rows behind it the others are.
+    The first vector begins ``before`` logits ahead of row 0. Of each vector the table has the row
+    of its first logit, and how many rows farther each of its logits is: if the first is in column
+    c, the one in lane j is floor((c + j) / n) rows farther. The quotient is taken of c + j + ½, so
+    that no rounding reaches the next integer. The pattern repeats after n vectors, which hold as
+    many rows as a vector has lanes.
     """
     places, first_rows = table
     lanes, like = lane_count(places), load(places)
-    share = splat(1.0 / n, like)
+    reciprocal = splat(1.0 / n, like)
     column, row = -before, 0
     while column < 0:
         column, row = column + n, row - 1
     for v in range(min(n, vectors)):
         first_rows[v] = row
         columns = lane_numbers(like) + splat(column + 0.5, like)
-        store(advance(places, v * lanes), integer_bits(columns * share))
+        store(advance(places, v * lanes), integer_bits(columns * reciprocal))
         column += lanes
         while column >= n:
             column, row = column - n, row + 1
-    for v in range(n, vectors):  # the same places, as many rows further on as a vector has lanes
+    for v in range(n, vectors):
         first_rows[v] = first_rows[v - n] + lanes
         store(advance(places, v * lanes), load(advance(places, (v - n) * lanes)))
 
 
 @inlined
 def spread(values, i, table):
-    """The rows' values where the vector of elements at i has theirs."""
+    """For each lane of the vector at logit i, the value of its row."""
     places, first_rows = table
     these = load(advance(values, first_rows[i // lane_count(values)]))
     return permute(these, load(advance(places, i)))
@@ -93,6 +92,6 @@ def rotate(v, by):
 
 @inlined
 def keep_last(values, n):
-    """Lay the last vector of n values in front of them: the next block's first line needs it."""
+    """Copy the last vector of n values to in front of them, where the next block looks for it."""
     lanes = lane_count(values)
     store(advance(values, -lanes), load(advance(values, n - lanes)))

@@ -1,0 +1,125 @@
+"""Kernels for rows of logits that lie in memory: softmax and its relatives, and losses.
+
+Few classes are worked on many rows at a time (`few_classes`), many row by row (`many_classes`). The
+two are compiled apart, by an argument ``few`` that is True or None: of a branch on an argument that
+may be None Numba compiles one side only, and each side is half of the time that compiling takes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numba.extending import register_jitable
+
+from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.modes import LOGSUMEXP
+from fastsoftmax._kernels.rows.few_classes import few_classes_scratch, run_few_classes
+from fastsoftmax._kernels.rows.many_classes import rows_in_flight
+from fastsoftmax._kernels.rows.results import flush
+from fastsoftmax._kernels.tasks import draw_task, draw_worker
+from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
+from fastsoftmax._kernels.vector.simd import advance, as_pointer, fence, lane_count, load, pointer
+
+# Rows of up to this many bytes (12 vectors) are few classes: beyond it three rows in flight are as
+# fast.
+FEW_BYTES = 12 * VECTOR_BYTES
+# The results of rows of up to so many vectors are gathered, BUFFERED_ROWS at a time, before they
+# are streamed: too large a part of short rows are vectors that two of them share.
+BUFFERED_VECTORS = 32
+BUFFERED_ROWS = 64
+
+
+class RowsJob(NamedTuple):
+    """Contiguous rows of logits, and what is made of them: addresses, and numbers of elements."""
+
+    x: int
+    out: int  # 0 where only the loss is wanted
+    n_rows: int
+    n: int  # logits of a row
+    mode: int
+    chunk: int  # rows drawn at once
+    streamed: bool  # results go past the caches
+    denominator: float  # of the gradient of a loss
+
+
+@register_jitable
+def scratch_size(n: int, lanes: int, streamed: bool) -> int:
+    """Elements of a worker's scratch, at most; the functions that use it know the layouts."""
+    if n <= FEW_BYTES // VECTOR_BYTES * lanes:
+        return few_classes_scratch(n, lanes)
+    padded = (n + lanes - 1) // lanes * lanes
+    buffer = BUFFERED_ROWS * n + 2 * lanes if streamed and n <= BUFFERED_VECTORS * lanes else 0
+    return buffer + 4 * (padded + lanes) + 4 * lanes
+
+
+@helper
+def run_chunk(job, terms, few, first, scratch):
+    """Run the chunk that begins at row ``first``; return its weighted loss if there are terms."""
+    start = pointer(scratch)
+    stop, loss = min(first + job.chunk, job.n_rows), 0.0
+    if few is not None:
+        loss = run_few_classes(job, terms, first, stop, start)
+    elif job.streamed and job.n <= BUFFERED_VECTORS * lane_count(start):
+        loss = run_buffered(job, terms, first, stop, start)
+    else:
+        results = first if job.mode == LOGSUMEXP else first * job.n
+        out = advance(as_pointer(job.out, scratch), results)
+        loss = rows_in_flight(job, terms, first, stop - first, out, job.streamed, start, loss)
+    if job.streamed:
+        fence()
+    return loss
+
+
+@helper
+def run_buffered(job, terms, first, stop, buffer):
+    """Run many classes with results gathered before they are streamed: scratch begins with them."""
+    n, like = job.n, load(buffer)
+    scratch = advance(buffer, BUFFERED_ROWS * n + 2 * lane_count(buffer))
+    loss, waiting = 0.0, 0
+    for start in range(first, stop, BUFFERED_ROWS):
+        rows = min(BUFFERED_ROWS, stop - start)
+        results = advance(buffer, waiting)
+        loss = rows_in_flight(job, terms, start, rows, results, False, scratch, loss)
+        out = advance(as_pointer(job.out, like), start * n - waiting)
+        waiting = flush(buffer, waiting + rows * n, out, start + rows == stop)
+    return loss
+
+
+@kernel
+def draw_chunks(job, arrays):
+    """Draw chunks of rows; write results, and leave the weighted loss of each in ``losses``."""
+    rows, terms, few = job
+    losses, scratch, shared = arrays
+    own = scratch[draw_worker(shared)]
+    chunk = draw_task(shared)
+    while chunk < len(losses):
+        losses[chunk] = run_chunk(rows, terms, few, chunk * rows.chunk, own)
+        chunk = draw_task(shared)
+
+
+@helper
+def run_direct_chunk(x, out, n, mode, few, chunk, n_chunks):
+    """Run one of ``n_chunks`` chunks of the rows of n logits in a flat array.
+
+    The job is made here: for few rows making it in Python would cost more than the rows do.
+    """
+    scratch = np.empty(scratch_size(n, lane_count(pointer(x)), False), x.dtype)
+    rows = len(x) // n
+    first, stop = rows * chunk // n_chunks, rows * (chunk + 1) // n_chunks
+    job = RowsJob(x.ctypes.data, out.ctypes.data, stop, n, mode, stop, False, 1.0)
+    run_chunk(job, None, few, first, scratch)
+
+
+@kernel(parallel=True)
+def direct_parallel(x, out, n, mode, few, n_chunks):
+    """Run all rows of a flat array in ``n_chunks`` chunks, on as many threads."""
+    for chunk in prange(n_chunks):
+        run_direct_chunk(x, out, n, mode, few, chunk, n_chunks)
+
+
+@kernel
+def direct_serial(x, out, n, mode, few):
+    """Run all rows of a flat array on this thread."""
+    run_direct_chunk(x, out, n, mode, few, 0, 1)
