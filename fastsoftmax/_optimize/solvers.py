@@ -36,8 +36,8 @@ _RENEWAL = 15
 _WINDOW = 10
 _PATIENCE = 40
 # A small gradient alone does not show that a minimum is near: where classes separate, the gradient
-# of a row vanishes with its loss. The loss must have settled, too: in the last iterations it each time
-# fell, and was expected to fall, by this share of itself or by this much at most.
+# of a row vanishes with its loss. The loss must have settled, too: in the last iterations it fell,
+# and was expected to fall, by at most this share of itself, or by at most so much.
 _SETTLED_STEPS, _SETTLED_SHARE, _SETTLED_FALL = 3, 3e-3, 1e-6
 # Newton's preconditioner is also renewed where, after so many steps with it, a step lowers the loss
 # by less than this share of it.

@@ -331,9 +331,9 @@ def transform_tile(problem, terms, tile, bias_sums, scratch):
     n_classes, mode, loss = problem.n_classes, problem.mode, 0.0
     if mode <= GRADIENT:
         gradient = mode == GRADIENT
-        loss = loss_tile(terms, first, rows, n_classes, z, t, z, statistics, gradient)
+        loss = loss_tile(terms, first, rows, n_classes, z, t, statistics, gradient)
     else:
-        curvature_tile(terms, first, rows, n_classes, z, z, statistics, mode == PRODUCT)
+        curvature_tile(terms, first, rows, n_classes, z, statistics, mode == PRODUCT)
     if mode != LOSS:
         add_row_sums(z, n_classes, bias_sums)
     if problem.input_grad != 0:

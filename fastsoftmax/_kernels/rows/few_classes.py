@@ -35,7 +35,12 @@ from fastsoftmax._kernels.rows.few_row_values import (
     take_sums,
 )
 from fastsoftmax._kernels.rows.results import put
-from fastsoftmax._kernels.softmax.losses import N_STATISTICS, gather_weights, row_factors
+from fastsoftmax._kernels.softmax.losses import (
+    N_STATISTICS,
+    gather_weights,
+    label_of,
+    row_factors,
+)
 from fastsoftmax._kernels.vector.elementary import exp, log
 from fastsoftmax._kernels.vector.lanes import count_lanes
 from fastsoftmax._kernels.vector.simd import (
@@ -264,7 +269,7 @@ def prepare_targets(terms, n, rows, block):
 def take_soft_targets(terms, first, rows, n, block):
     """Leave peak∘y + floor in ``block.targets``, and in ``block.gaps`` targets times gaps."""
     like, lanes, end = load(block.targets), lane_count(block.targets), rows * n
-    labels, peak = as_int64_pointer(terms.labels), as_pointer(terms.peak, like)
+    peak = as_pointer(terms.peak, like)
     y = advance(as_pointer(terms.targets, like), first * n)
     zero = splat(0.0, like)
     for i in range(0, end, lanes):
@@ -275,7 +280,7 @@ def take_soft_targets(terms, first, rows, n, block):
         store(advance(block.targets, i), target)
     if terms.targets == 0:
         for r in range(rows):
-            label = labels[first + r]
+            label = label_of(terms, first + r, n)
             block.targets[r * n + label] += peak[label]
     for i in range(0, end, lanes):
         target = load(advance(block.targets, i))
@@ -295,9 +300,8 @@ def take_losses(job, terms, first, rows, x, block):
         take_sums(block.targets, n, rows, block.amount)
         take_sums(block.gaps, n, rows, block.gap)
     else:
-        labels = as_int64_pointer(terms.labels)
         for r in range(rows):
-            place = r * n + labels[first + r]
+            place = r * n + label_of(terms, first + r, n)
             block.gap[r] = block.maxima[r] - x[place]
             block.targets[place] = 1.0
         for r in range(0, width, lanes):
@@ -313,9 +317,8 @@ def take_losses(job, terms, first, rows, x, block):
 def clear_targets(terms, first, rows, n, block):
     """Make targets zero again where labels of these rows have left ones."""
     if not terms.soft:
-        labels = as_int64_pointer(terms.labels)
         for r in range(rows):
-            block.targets[r * n + labels[first + r]] = 0.0
+            block.targets[r * n + label_of(terms, first + r, n)] = 0.0
 
 
 # ---------------------------------------------------------------------------------------- all steps

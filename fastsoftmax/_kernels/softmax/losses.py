@@ -74,16 +74,25 @@ def tile_rows(p):
 
 
 @helper
-def gather_rows(terms, first, rows, z, like, statistics):
+def label_of(terms, row, n_classes):
+    """A row's label; 0 for one that is out of range, as another thread may have changed it.
+
+    Labels are the caller's memory. They have been checked, and are used as places to write to.
+    """
+    label = as_int64_pointer(terms.labels)[row]
+    return label if 0 <= label and label < n_classes else 0
+
+
+@helper
+def gather_rows(terms, first, rows, n_classes, z, statistics):
     """Set row scales and, for plain labels, gaps m - z_y and T; all 0 in rows past ``rows``."""
     tile = tile_rows(z)
     maxima, gap = advance(statistics, MAXIMUM * tile), advance(statistics, GAP * tile)
     total = advance(statistics, TOTAL * tile)
-    labels = as_int64_pointer(terms.labels)
-    gather_weights(terms, first, rows, tile, advance(statistics, WEIGHT * tile), like)
+    gather_weights(terms, first, rows, tile, advance(statistics, WEIGHT * tile), z)
     if not terms.soft:
         for r in range(rows):
-            gap[r] = maxima[r] - z[labels[first + r] * tile + r]
+            gap[r] = maxima[r] - z[label_of(terms, first + r, n_classes) * tile + r]
             total[r] = 1.0
         for r in range(rows, tile):
             gap[r] = 0.0
@@ -105,13 +114,14 @@ def fill_targets(terms, first, rows, n_classes, t):
     """Lay soft targets out as a tile; those of the rows past ``rows`` mean nothing."""
     tile = tile_rows(t)
     peak, floor = as_pointer(terms.peak, t), as_pointer(terms.floor, t)
-    y, labels = as_pointer(terms.targets, t), as_int64_pointer(terms.labels)
+    y = as_pointer(terms.targets, t)
     for k in range(n_classes):
         for r in range(tile):
             t[k * tile + r] = floor[k]
     if terms.targets == 0:
         for r in range(rows):
-            t[labels[first + r] * tile + r] += peak[labels[first + r]]
+            label = label_of(terms, first + r, n_classes)
+            t[label * tile + r] += peak[label]
         return
     for r in range(rows):
         for k in range(n_classes):
@@ -156,7 +166,7 @@ def store_row_losses(terms, first, rows, loss):
 
 
 @helper
-def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
+def loss_tile(terms, first, rows, n_classes, z, t, statistics, gradient):
     """Return a tile's weighted loss; with ``gradient``, z becomes s·((T + 2α·lse)·P - t)ᵀ."""
     lanes, tile = lane_count(z), tile_rows(z)
     if terms.soft:
@@ -164,7 +174,7 @@ def loss_tile(terms, first, rows, n_classes, z, t, like, statistics, gradient):
     maxima = advance(statistics, MAXIMUM * tile)
     for v in range(0, tile, lanes):
         store(advance(maxima, v), maximum_over(advance(z, v), n_classes, tile))
-    gather_rows(terms, first, rows, z, like, statistics)
+    gather_rows(terms, first, rows, n_classes, z, statistics)
     for v in range(0, tile, lanes):
         column, row = advance(z, v), advance(statistics, v)
         m = load(advance(row, MAXIMUM * tile))
@@ -192,19 +202,18 @@ def subtract_targets(terms, first, rows, n_classes, z, t, statistics):
         else:
             scale_over(column, n_classes, tile, factor)
     if not terms.soft:
-        labels = as_int64_pointer(terms.labels)
         for r in range(rows):
-            z[labels[first + r] * tile + r] -= weights[r]
+            z[label_of(terms, first + r, n_classes) * tile + r] -= weights[r]
 
 
 @helper
-def curvature_tile(terms, first, rows, n_classes, z, like, statistics, product):
+def curvature_tile(terms, first, rows, n_classes, z, statistics, product):
     """Turn z into s·p∘(u - ⟨p, u⟩), if a ``product`` is wanted, or s·p∘(1 - p).
 
     The logits u in a direction lie behind z. Row scales s include T here.
     """
     lanes, tile = lane_count(z), tile_rows(z)
-    gather_weights(terms, first, rows, tile, statistics, like)
+    gather_weights(terms, first, rows, tile, statistics, z)
     for v in range(0, tile, lanes):
         column = advance(z, v)
         weight = load(advance(statistics, v))
