@@ -6,10 +6,11 @@ import statistics
 import time
 from collections.abc import Callable
 
+import machine
 import numpy as np
 from numba import njit, prange
 
-from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
+from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.lanes import sum_lanes
 from fastsoftmax._kernels.vector.simd import advance, lane_count, load, pointer
 from fastsoftmax._kernels.vector.tiles import contract
@@ -61,18 +62,16 @@ def _median_time(function: Callable[[], object], rounds: int = 9) -> float:
     return statistics.median(durations)
 
 
-def read_bandwidth(threads: int) -> float:
+def read_bandwidth() -> float:
     """Bytes a second that all cores together read from an array far larger than their L2."""
-    x = np.ones((4 * threads, 16_000_000 // threads), np.float32)
+    x = np.ones((4 * machine.N_THREADS, 16_000_000 // machine.N_THREADS), np.float32)
     out = np.empty(len(x))
     return x.nbytes / _median_time(lambda: _read_all(x, out))
 
 
-def multiply_add_peak(threads: int, dtype: str) -> float:
+def multiply_add_peak(dtype: str) -> float:
     """Floating-point operations a second of the micro-kernel with all its data in L1."""
-    from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
-
-    row = WIDTH * VECTOR_BYTES // np.dtype(dtype).itemsize
+    threads, row = machine.N_THREADS, WIDTH * VECTOR_BYTES // np.dtype(dtype).itemsize
     a = np.ones((threads, HEIGHT * _DEPTH), dtype)
     b, c = np.ones((threads, _DEPTH * row), dtype), np.zeros((threads, HEIGHT * row), dtype)
     repeats = 5000

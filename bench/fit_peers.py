@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import machine
 import numpy as np
 
 # What a fit has to reach, relative to the best loss known.
@@ -37,6 +38,14 @@ def loss_of(X: Any, y: np.ndarray, l2: float, W: np.ndarray, b: np.ndarray) -> f
         picked = Z[np.arange(len(Z)), y[start : start + 8192]]
         total += (np.log(np.exp(Z - m[:, None]).sum(axis=1)) + m - picked).sum()
     return float(total / X.shape[0] + l2 * np.einsum("kd,kd->", W, W))
+
+
+def seconds_of(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call takes after a pause, and its result."""
+    time.sleep(machine.PAUSE)
+    started = time.perf_counter()
+    result = function()
+    return time.perf_counter() - started, result
 
 
 class Watch:
@@ -179,9 +188,8 @@ class Peer:
             # Slow peers are timed once; a run that fell short may be repeated for longer.
             if time.perf_counter() - started > (limit / 3 if seconds else limit):
                 break
-            begun = time.perf_counter()
-            W, b = self.run(X, y, l2, iterations)
-            seconds.append(time.perf_counter() - begun)
+            took, (W, b) = seconds_of(lambda: self.run(X, y, l2, iterations))  # noqa: B023
+            seconds.append(took)
             excess = loss_of(X, y, l2, W, b) / best - 1
             if excess > GOAL:  # its own loss had a rounding error, or a scaled penalty is another
                 iterations += max(iterations // 10, 1)
@@ -231,11 +239,8 @@ class Ours:
                 low = step + 1
         model, tol, excess = enough or (model, tol, excess)
         passes = count_passes(lambda: self.model(X, l2, tol).fit(X, y))
-        seconds = []
-        for _ in range(max(rounds, 5) if rounds > 1 else 1):
-            started = time.perf_counter()
-            self.model(X, l2, tol).fit(X, y)
-            seconds.append(time.perf_counter() - started)
+        n_fits = max(rounds, 5) if rounds > 1 else 1
+        seconds = [seconds_of(lambda: self.model(X, l2, tol).fit(X, y))[0] for _ in range(n_fits)]
         return {
             "iterations": int(np.max(model.n_iter_)),
             "passes": passes,
@@ -248,16 +253,16 @@ class Ours:
 
 def count_passes(fit: Callable[[], Any]) -> int:
     """Evaluations, products and diagonals of our objective during a fit."""
-    from fastsoftmax import SoftmaxObjective
+    from fastsoftmax._evaluation.dataset import InMemory
 
-    counted, total = SoftmaxObjective._sum, 0
+    counted, total = InMemory.sum, 0
 
     def count(*args: Any, **options: Any) -> Any:
         nonlocal total
         total += 1
         return counted(*args, **options)
 
-    with mock.patch.object(SoftmaxObjective, "_sum", count):
+    with mock.patch.object(InMemory, "sum", count):
         fit()
     return total
 

@@ -10,19 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
 import fit_batches
 import fit_peers
-import report
+import machine
+import numpy as np
 from fit_problems import PROBLEMS, FitProblem
 
 RESULTS = Path(__file__).parent / "results" / "fits"
@@ -185,25 +181,23 @@ def table(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    machine = results["machine"]
+    on = results["machine"]
     lines = [
-        f"{machine['cpu']}, {machine['threads']} threads, {machine['date']}.",
+        f"{on['cpu']}, {on['threads']} threads, {on['date']}.",
         "",
         "Seconds of a whole fit, median, each solver in a process of its own and told to stop as "
         "early as it can at a loss at most 1e-6 above the best known, relatively: ours by `tol`, "
         "others by `max_iter`, which was found in a run that watched their iterates. A pass is an "
-        "evaluation or a Hessian product; those that build a metric or a Hessian are not counted. "
-        '"> s" is a run ended when it had taken half as long again as the fastest of its library, '
-        "or at the limit; the excess is what it had reached. Problems were measured one by one, on "
-        "a machine that others used as well: seconds of two problems compare to within a fifth.",
+        "evaluation or a Hessian product; those that build a preconditioner or a Hessian are not "
+        'counted. "> s" is a run ended when it had taken half as long again as the fastest of its '
+        "library, or at the limit; the excess is what it had reached.",
         "",
     ]
     for name, result in results["problems"].items():
         lines += table(name, result)
     if "batches" in results:
         lines += fit_batches.table(results["batches"])
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return "\n".join([*lines, f"Versions: {versions}.", ""])
+    return "\n".join([*lines, machine.foot(on), ""])
 
 
 def write(results: dict[str, Any], target: Path) -> None:
@@ -225,12 +219,7 @@ def main() -> None:
     results: dict[str, Any] = {"problems": {}}
     if target.with_suffix(".json").exists():
         results = json.loads(target.with_suffix(".json").read_text())
-    results["machine"] = {
-        "cpu": report.cpu_name(),
-        "threads": report.registry.N_THREADS,
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": report.versions(),
-    }
+    results["machine"] = machine.description()
 
     def keep(name: str, result: dict[str, Any]) -> None:
         results["problems"][name] = result

@@ -20,10 +20,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import linear
+import machine
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-import registry
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 1 << 20
@@ -42,7 +41,7 @@ class Case:
     shape: tuple[int, int, int]
     dtype: str
     promise: int | None = None
-    threads: int = registry.N_THREADS
+    threads: int = machine.N_THREADS
 
     @property
     def limit(self) -> int:
@@ -157,7 +156,7 @@ CASES = [
     *(
         Case("loss and gradient", "C order", shape, dtype, PROMISES.get(shape))
         for dtype in DTYPES
-        for shape in registry.LINEAR_SHAPES
+        for shape in linear.SHAPES
     ),
     *(
         Case("loss and gradient", "C order", shape, "float32")
@@ -245,7 +244,7 @@ def main() -> int:
         "# Memory of one evaluation beyond its inputs",
         "",
         "Growth of the peak, results included, in MiB; each case in a fresh process, its kernels "
-        f"loaded, on {registry.N_THREADS} cores. W is in the dtype of the arithmetic. Promised is "
+        f"loaded, on {machine.N_THREADS} cores. W is in the dtype of the arithmetic. Promised is "
         "max(256, 16 times W), whatever N, where no less is. Streamed chunks count, two at a time.",
         "",
         "| evaluation | X | shape (N, D, K) | dtype | threads | W | grew by | promised | |",

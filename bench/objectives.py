@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import linear
+import machine
 import numpy as np
+from rows import cross_entropy_in_place
 
 Arrays = dict[str, np.ndarray]
 
@@ -47,25 +50,9 @@ def csr(a: Arrays) -> Any:
     return csr_matrix((a["data"], a["indices"], a["indptr"]), shape=shape)
 
 
-def pipeline(X: Any, transposed: Any, W_t: Any, y: np.ndarray) -> Any:
-    """Loss and gradient (D, K) as one writes them with SciPy and NumPy."""
-    Z = X @ W_t
-    Z -= Z.max(axis=1, keepdims=True)
-    rows = np.arange(len(y))
-    picked = Z[rows, y]
-    np.exp(Z, out=Z)
-    sums = Z.sum(axis=1)
-    loss = float((np.log(sums) - picked).sum(dtype=np.float64)) / len(y)
-    Z /= sums[:, None]
-    Z[rows, y] -= 1
-    Z /= len(y)
-    return loss, transposed @ Z
-
-
 def sparse_truth(a: Arrays) -> list[np.ndarray]:
-    X = csr(a).astype(float)
-    loss, gradient = pipeline(X, X.T, np.ascontiguousarray(a["W"].T, float), a["y"])
-    return [np.array(loss), gradient.T]
+    loss, gradient = with_scipy({**a, "data": a["data"].astype(float), "W": a["W"].astype(float)})()
+    return [np.array(loss), gradient]
 
 
 def sparse_work(problem: Any) -> tuple[float, float]:
@@ -76,6 +63,7 @@ def sparse_work(problem: Any) -> tuple[float, float]:
 
 
 def fastsoftmax_sparse(a: Arrays) -> Any:
+    """`SoftmaxObjective(X, y)`, prepared before, at a vector."""
     from fastsoftmax import SoftmaxObjective
 
     obj = SoftmaxObjective(csr(a), a["y"], n_classes=len(a["W"]), fit_intercept=False)
@@ -89,6 +77,7 @@ def fastsoftmax_sparse(a: Arrays) -> Any:
 
 
 def sklearn_sparse(a: Arrays) -> Any:
+    """`LinearModelLoss.loss_gradient` of a CSR matrix, coef F-ordered."""
     from sklearn._loss import HalfMultinomialLoss
     from sklearn.linear_model._linear_loss import LinearModelLoss
 
@@ -97,20 +86,22 @@ def sklearn_sparse(a: Arrays) -> Any:
     X, coef, y = csr(a), np.asfortranarray(a["W"]), a["y"].astype(a["data"].dtype)
 
     def run() -> Any:
-        loss, grad = model.loss_gradient(coef, X, y, n_threads=2)
+        loss, grad = model.loss_gradient(coef, X, y, n_threads=machine.N_THREADS)
         return loss, grad.reshape(coef.shape, order="F")
 
     return run
 
 
-def scipy_sparse(a: Arrays) -> Any:
-    """The pipeline in SciPy's best layout: Wᵀ by rows, and Xᵀ stored by rows as well."""
-    X = csr(a)
+def with_scipy(a: Arrays) -> Any:
+    """SciPy's CSR products and NumPy in place; Wᵀ and Xᵀ stored by rows beforehand."""
+    X, y = csr(a), a["y"]
     transposed, W_t = X.T.tocsr(), np.ascontiguousarray(a["W"].T)
 
     def run() -> Any:
-        loss, gradient = pipeline(X, transposed, W_t, a["y"])
-        return loss, gradient.T
+        Z = X @ W_t
+        Z -= Z.max(axis=1, keepdims=True)
+        loss = cross_entropy_in_place(Z, y)
+        return loss, (transposed @ Z).T
 
     return run
 
@@ -118,7 +109,7 @@ def scipy_sparse(a: Arrays) -> Any:
 SPARSE_PEERS = {
     "fastsoftmax": fastsoftmax_sparse,
     "scikit-learn": sklearn_sparse,
-    "SciPy": scipy_sparse,
+    "SciPy": with_scipy,
 }
 
 # ------------------------------------------------------------- a gradient and ten Hessian products
@@ -153,10 +144,8 @@ def hessp_work(problem: Any) -> tuple[float, float]:
 
 
 def fastsoftmax_hessp(a: Arrays) -> Any:
-    from fastsoftmax import SoftmaxObjective
-
-    obj = SoftmaxObjective(a["X"], a["y"], n_classes=len(a["W"]))
-    w, vs = obj.pack(a["W"], a["b"]), directions(a)
+    """`SoftmaxObjective(X, y)`, prepared before, and ten of its `hessp(w, v)`."""
+    (obj, w), vs = _objective(a), directions(a)
 
     def run() -> Any:
         obj(w)
@@ -167,6 +156,7 @@ def fastsoftmax_hessp(a: Arrays) -> Any:
 
 
 def sklearn_hessp(a: Arrays) -> Any:
+    """`LinearModelLoss.gradient_hessian_product`, and ten products by what it returns."""
     from sklearn._loss import HalfMultinomialLoss
     from sklearn.linear_model._linear_loss import LinearModelLoss
 
@@ -186,7 +176,9 @@ def sklearn_hessp(a: Arrays) -> Any:
         return np.concatenate([both[:, :-1].ravel(), both[:, -1]])
 
     def run() -> Any:
-        _, product = model.gradient_hessian_product(coef, X, y, l2_reg_strength=0.0, n_threads=2)
+        _, product = model.gradient_hessian_product(
+            coef, X, y, l2_reg_strength=0.0, n_threads=machine.N_THREADS
+        )
         products = [product(v) for v in vs]
         return unpacked(products[0]), unpacked(products[-1])
 
@@ -204,21 +196,26 @@ def value_work(problem: Any) -> tuple[float, float]:
     return float(n_rows) * n_features * size, 2.0 * n_rows * n_features * n_classes
 
 
-def _objective_peer(gradient: bool) -> Any:
-    def prepare(a: Arrays) -> Any:
-        from fastsoftmax import SoftmaxObjective
+def _objective(a: Arrays) -> Any:
+    from fastsoftmax import SoftmaxObjective
 
-        obj = SoftmaxObjective(a["X"], a["y"], n_classes=len(a["W"]))
-        w = obj.pack(a["W"], a["b"])
-        return (lambda: [obj(w)[0]]) if gradient else (lambda: [obj.value(w)])
-
-    return prepare
+    obj = SoftmaxObjective(a["X"], a["y"], n_classes=len(a["W"]))
+    return obj, obj.pack(a["W"], a["b"])
 
 
-VALUE_PEERS = {
-    "fastsoftmax": _objective_peer(gradient=False),
-    "value and gradient": _objective_peer(gradient=True),
-}
+def value(a: Arrays) -> Any:
+    """`SoftmaxObjective.value(w)`."""
+    obj, w = _objective(a)
+    return lambda: [obj.value(w)]
+
+
+def value_and_gradient(a: Arrays) -> Any:
+    """`SoftmaxObjective(w)` of fastsoftmax too, which has the gradient as well."""
+    obj, w = _objective(a)
+    return lambda: [obj(w)[0]]
+
+
+VALUE_PEERS = {"fastsoftmax": value, "value and gradient": value_and_gradient}
 
 # -------------------------------------------------------------------------------- 8-bit images
 
@@ -234,17 +231,14 @@ def make_images(problem: Any) -> Arrays:
     return {"X": X, "W": W.astype(np.float32), "b": b, "y": rng.integers(0, n_classes, n_rows)}
 
 
-def _image_peer(linear: Any, dtype: Any) -> Any:
-    return lambda a: linear({**a, "X": a["X"].astype(dtype)})
-
-
-def image_peers(linear: Any) -> dict[str, Any]:
-    return {
-        "fastsoftmax": _image_peer(linear, np.uint8),
-        "float32 images": _image_peer(linear, np.float32),
-    }
-
-
 def image_work(problem: Any) -> tuple[float, float]:
     n_rows, n_features, n_classes = problem.shape
     return float(n_rows) * n_features, 4.0 * n_rows * n_features * n_classes
+
+
+def float_images(a: Arrays) -> Any:
+    """The same function of fastsoftmax on the images as float32, converted before."""
+    return linear.with_fastsoftmax({**a, "X": a["X"].astype(np.float32)})
+
+
+IMAGE_PEERS = {"fastsoftmax": linear.with_fastsoftmax, "float32 images": float_images}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import frameworks
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
@@ -35,111 +37,41 @@ def column_sum_error(problem: Any) -> float:
     return problem.shape[0] * float(np.finfo(problem.dtype).eps) / 10
 
 
-def truth_of(name: str, axis: int) -> Any:
-    """The result by NumPy in the problem's own dtype: checked to its accuracy, not beyond."""
-
-    def truth(a: Arrays) -> list[np.ndarray]:
-        x = a["x"]
-        top = x.max(axis=axis, keepdims=True)
-        total = np.exp(x - top).sum(axis=axis, keepdims=True, dtype=np.float64)
-        lse = (top + np.log(total)).astype(x.dtype)
-        if name == "logsumexp":
-            return [lse.squeeze(axis)]
-        if name == "log_softmax":
-            return [x - lse]
-        return [np.exp(x - lse)]
-
-    return truth
+def cross_entropy_in_place(Z: np.ndarray, y: np.ndarray) -> Any:
+    """Return the mean loss of logits less their row's maximum, and leave its gradient in Z."""
+    rows = np.arange(len(y))
+    picked = Z[rows, y]
+    np.exp(Z, out=Z)
+    sums = Z.sum(axis=1)
+    Z /= (len(y) * sums)[:, None]
+    Z[rows, y] -= 1 / len(y)
+    return (np.log(sums) - picked).mean(dtype=np.float64)
 
 
-def cross_entropy_truth(a: Arrays) -> list[np.ndarray]:
-    x, y = a["x"], a["y"]
-    rows = np.arange(len(x))
-    top = x.max(axis=1, keepdims=True)
-    lse = top + np.log(np.exp(x - top).sum(axis=1, keepdims=True, dtype=np.float64))
-    loss = (lse[:, 0] - x[rows, y]).mean()
-    grad = np.exp(x - lse.astype(x.dtype))
-    grad[rows, y] -= 1
-    grad /= len(x)
-    return [np.array(loss), grad]
+def truth(name: str, axis: int, a: Arrays) -> list[np.ndarray]:
+    """The result by NumPy in the problem's own dtype, sums in float64."""
+    x = a["x"]
+    top = x.max(axis=axis, keepdims=True)
+    total = np.exp(x - top).sum(axis=axis, keepdims=True, dtype=np.float64)
+    lse = (top + np.log(total)).astype(x.dtype)
+    if name == "logsumexp":
+        return [lse.squeeze(axis)]
+    return [x - lse if name == "log_softmax" else np.exp(x - lse)]
 
 
-def fastsoftmax_rows(name: str, axis: int) -> Any:
-    def prepare(a: Arrays) -> Any:
-        import fastsoftmax
+def with_fastsoftmax(name: str, axis: int, a: Arrays) -> Any:
+    """The function of the task's name, into an array given."""
+    import fastsoftmax
 
-        function, x = getattr(fastsoftmax, name), a["x"]
-        if name == "logsumexp":
-            return lambda: [function(x, axis=axis)]
-        out = np.empty_like(x)
-        return lambda: [function(x, axis=axis, out=out)]
-
-    return prepare
-
-
-def scipy_rows(name: str, axis: int) -> Any:
-    def prepare(a: Arrays) -> Any:
-        import scipy.special
-
-        function, x = getattr(scipy.special, name), a["x"]
+    function, x = getattr(fastsoftmax, name), a["x"]
+    if name == "logsumexp":
         return lambda: [function(x, axis=axis)]
-
-    return prepare
-
-
-def torch_rows(name: str, axis: int) -> Any:
-    """Torch's variants that write into an array given, where it has them."""
-
-    def prepare(a: Arrays) -> Any:
-        import torch
-
-        x = torch.from_numpy(a["x"])
-        if name == "logsumexp":
-            out = torch.empty(x.shape[1 - axis], dtype=x.dtype)
-            return lambda: [torch.logsumexp(x, axis, out=out)]
-        out = torch.empty_like(x)
-        function = torch._softmax if name == "softmax" else torch._log_softmax
-        return lambda: [function(x, axis, False, out=out)]
-
-    return prepare
+    out = np.empty_like(x)
+    return lambda: [function(x, axis=axis, out=out)]
 
 
-def jax_rows(name: str, axis: int) -> Any:
-    def prepare(a: Arrays) -> Any:
-        import jax
-        import jax.numpy as jnp
-
-        jax.config.update("jax_enable_x64", True)
-        function = jax.jit(lambda x: getattr(jax.nn, name)(x, axis=axis))
-        x = jnp.asarray(a["x"])
-        return lambda: [jax.block_until_ready(function(x))]
-
-    return prepare
-
-
-def numpy_rows(name: str, axis: int) -> Any:
-    """The usual three lines of NumPy."""
-
-    def prepare(a: Arrays) -> Any:
-        x = a["x"]
-
-        def run() -> Any:
-            e = np.exp(x - x.max(axis=axis, keepdims=True))
-            s = e.sum(axis=axis, keepdims=True)
-            if name == "softmax":
-                return [e / s]
-            top = x.max(axis=axis, keepdims=True)
-            if name == "log_softmax":
-                return [x - top - np.log(s)]
-            return [(top + np.log(s)).squeeze(axis)]
-
-        return run
-
-    return prepare
-
-
-def copy(a: Arrays) -> Any:
-    """A plain copy with all cores: what the memory allows. Nothing to check."""
+def with_copy(a: Arrays) -> Any:
+    """`torch.Tensor.copy_`, all cores: what the memory allows."""
     import torch
 
     x = torch.from_numpy(a["x"])
@@ -147,7 +79,76 @@ def copy(a: Arrays) -> Any:
     return lambda: out.copy_(x)
 
 
+def with_scipy(name: str, axis: int, a: Arrays) -> Any:
+    """`scipy.special`'s function."""
+    import scipy.special
+
+    return lambda: [getattr(scipy.special, name)(a["x"], axis=axis)]
+
+
+def with_numpy(name: str, axis: int, a: Arrays) -> Any:
+    """`z = x - x.max(...)`, exp, sum, and division or log, in place where it can be."""
+
+    def run() -> Any:
+        top = a["x"].max(axis=axis, keepdims=True)
+        z = a["x"] - top
+        if name == "log_softmax":
+            z -= np.log(np.exp(z).sum(axis=axis, keepdims=True))
+            return [z]
+        np.exp(z, out=z)
+        sums = z.sum(axis=axis, keepdims=True)
+        if name == "logsumexp":
+            return [(top + np.log(sums)).squeeze(axis)]
+        z /= sums
+        return [z]
+
+    return run
+
+
+def with_torch(name: str, axis: int, a: Arrays) -> Any:
+    """`torch._softmax`, `_log_softmax` or `logsumexp`, into an array given."""
+    import torch
+
+    x = torch.from_numpy(a["x"])
+    if name == "logsumexp":
+        out = torch.empty(x.shape[1 - axis], dtype=x.dtype)
+        return lambda: [torch.logsumexp(x, axis, out=out)]
+    out = torch.empty_like(x)
+    function = torch._softmax if name == "softmax" else torch._log_softmax
+    return lambda: [function(x, axis, False, out=out)]
+
+
+def with_jax(name: str, axis: int, a: Arrays) -> Any:
+    """`jax.jit` of `jax.nn`'s function."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    function = jax.jit(lambda x: getattr(jax.nn, name)(x, axis=axis))
+    x = jax.numpy.asarray(a["x"])
+    return lambda: [jax.block_until_ready(function(x))]
+
+
+def peers(name: str, axis: int) -> dict[str, Any]:
+    found = {
+        "fastsoftmax": with_fastsoftmax,
+        "SciPy": with_scipy,
+        "NumPy": with_numpy,
+        "torch": with_torch,
+        "JAX": with_jax,
+    }
+    return {"copy": with_copy} | {p: functools.partial(f, name, axis) for p, f in found.items()}
+
+
+# ---------------------------------------------------------------------- loss and gradient of logits
+
+
+def loss_truth(a: Arrays) -> list[np.ndarray]:
+    loss, gradient = numpy_loss(a)()
+    return [np.array(loss), gradient]
+
+
 def fastsoftmax_loss(a: Arrays) -> Any:
+    """`cross_entropy_value_and_grad(x, y, out=out)`."""
     from fastsoftmax import cross_entropy_value_and_grad
 
     out = np.empty_like(a["x"])
@@ -155,55 +156,48 @@ def fastsoftmax_loss(a: Arrays) -> Any:
 
 
 def numpy_loss(a: Arrays) -> Any:
-    from fastsoftmax import reference
-
-    return lambda: reference.cross_entropy_value_and_grad(a["x"], a["y"])
-
-
-def torch_loss(a: Arrays) -> Any:
-    import torch
-
-    x, y = torch.from_numpy(a["x"]).requires_grad_(), torch.from_numpy(a["y"])
+    """`Z = x - x.max(axis=1, keepdims=True)`, then exp and division in place."""
 
     def run() -> Any:
-        x.grad = None
-        loss = torch.nn.functional.cross_entropy(x, y)
-        loss.backward()
-        return loss.detach().numpy(), x.grad.numpy()
+        Z = a["x"] - a["x"].max(axis=1, keepdims=True)
+        return cross_entropy_in_place(Z, a["y"]), Z
 
     return run
 
 
-def jax_loss(a: Arrays) -> Any:
-    import jax
-    import jax.numpy as jnp
+def _torch_loss(a: Arrays, how: Any) -> Any:
+    import torch
 
-    jax.config.update("jax_enable_x64", True)
-    x, y = jnp.asarray(a["x"]), jnp.asarray(a["y"])
+    y = torch.from_numpy(a["y"])
+    return how(lambda x: torch.nn.functional.cross_entropy(x, y), a["x"])
+
+
+def torch_loss(a: Arrays) -> Any:
+    """`F.cross_entropy(x, y)`, then `backward()`."""
+    return _torch_loss(a, frameworks.torch_eager)
+
+
+def torch_compiled_loss(a: Arrays) -> Any:
+    """`torch.compile(torch.func.grad_and_value(...))` of the same loss, compiled before."""
+    return _torch_loss(a, frameworks.torch_compiled)
+
+
+def jax_loss(a: Arrays) -> Any:
+    """`jax.jit(jax.value_and_grad(...))` of the loss with `jax.nn.logsumexp`."""
+    import jax
 
     def loss(x: Any, y: Any) -> Any:
-        picked = jnp.take_along_axis(x, y[:, None], axis=1)[:, 0]
+        picked = jax.numpy.take_along_axis(x, y[:, None], axis=1)[:, 0]
         return (jax.nn.logsumexp(x, axis=1) - picked).mean()
 
-    function = jax.jit(jax.value_and_grad(loss))
-    return lambda: jax.block_until_ready(function(x, y))
-
-
-def row_peers(name: str, axis: int) -> dict[str, Any]:
-    return {
-        "fastsoftmax": fastsoftmax_rows(name, axis),
-        "copy": copy,
-        "SciPy": scipy_rows(name, axis),
-        "NumPy": numpy_rows(name, axis),
-        "torch": torch_rows(name, axis),
-        "jax": jax_rows(name, axis),
-    }
+    return frameworks.jax_compiled(loss, a["x"], a["y"], n_parameters=1)
 
 
 LOSS_PEERS = {
     "fastsoftmax": fastsoftmax_loss,
-    "copy": copy,
-    "NumPy reference": numpy_loss,
+    "copy": with_copy,
+    "NumPy": numpy_loss,
     "torch": torch_loss,
-    "jax": jax_loss,
+    "torch compiled": torch_compiled_loss,
+    "JAX": jax_loss,
 }

@@ -1,7 +1,7 @@
 """One process for each peer, so that no library's idle threads spin on another one's cores.
 
 In one process a BLAS call leaves threads spinning for up to 0.1 s: whoever is timed next pays. The
-parent lets one worker run at a time.
+parent lets one worker run at a time, each after a pause.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
+import machine
 import numpy as np
 import registry
 
@@ -25,33 +25,31 @@ def serve(connection: Connection, problem: registry.Problem, peer: str, data: st
         run = registry.TASKS[problem.task].peers[peer](arrays)
         registry.check(run(), truth, problem, peer)
         del truth  # as large as the data, in every process
-        repeats = _repeats(run)
-        connection.send("ready")
+        run()
+        seconds = _seconds(run, 1)
+        connection.send(("ready", getattr(run, "note", "")))
     except Exception as error:
         traceback.print_exc()
-        connection.send(f"{type(error).__name__}: {error}".splitlines()[0][:200])
+        connection.send((f"{type(error).__name__}: {error}".splitlines()[0][:200], ""))
         return
+    # Runs of a turn, for a duration a clock can be trusted with: 5 ms.
+    repeats = max(1, min(int(0.005 / seconds), 1000))
     while connection.recv() == "time":
-        # The first run of a turn wakes the threads that slept while others were timed.
-        durations = []
-        for _ in range(2):
-            started = time.perf_counter()
-            for _ in range(repeats):
-                run()
-            durations.append((time.perf_counter() - started) / repeats)
-        connection.send(durations[1])
+        if seconds < 0.5:  # wake the threads that slept while others were timed
+            _seconds(run, repeats)
+        connection.send(_seconds(run, repeats))
 
 
-def _repeats(run: Any) -> int:
-    """How often to run for a duration a clock can be trusted with: 5 ms."""
-    run()
+def _seconds(run: registry.Run, repeats: int) -> float:
+    """Seconds of one of several runs."""
     started = time.perf_counter()
-    run()
-    return max(1, min(int(0.005 / (time.perf_counter() - started)), 1000))
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - started) / repeats
 
 
 class Worker:
-    """A peer in its own process."""
+    """A peer in its own process; ``status`` is "ready" or says why there is none."""
 
     def __init__(self, problem: registry.Problem, peer: str, data: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -60,18 +58,16 @@ class Worker:
         self.process = context.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         other.close()
-        self.status = self._receive()
-
-    def _receive(self) -> Any:
         try:
-            return self.connection.recv()
+            self.status, self.note = self.connection.recv()
         except EOFError:
-            return "the process died"
+            self.status = "the process died"
 
     def time(self) -> float:
-        """Seconds of one run."""
+        """Seconds of one run, after a pause."""
+        time.sleep(machine.PAUSE)
         self.connection.send("time")
-        return float(self._receive())
+        return float(self.connection.recv())
 
     def close(self) -> None:
         """End the process."""
