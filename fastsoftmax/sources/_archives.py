@@ -104,10 +104,10 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     with _errors_of(path, ".npz"):
         if not path.is_file():
             raise ValueError("not a regular file")
-        if not zipfile.is_zipfile(path):
-            raise ValueError("no whole zip archive")
-        with zipfile.ZipFile(path) as archive:
-            yield archive
+        with path.open("rb") as file:  # which a ZipFile may leave open after errors
+            if not zipfile.is_zipfile(file):
+                raise ValueError("no whole zip archive")
+            yield zipfile.ZipFile(file)
 
 
 def _members(
