@@ -140,3 +140,34 @@ def test_ctrl_c_while_rows_are_read(arguments, iris, command, monkeypatch):
     assert (code, errors) == (130, "interrupted\n")
     assert (iris / "kept").read_text() == "as it was"
     assert not list(iris.glob(".*"))
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_ctrl_c_while_a_slow_source_is_read(command, iris):
+    code = """if True:
+        import sys, time
+        import fastsoftmax.sources._text as text
+        from fastsoftmax import cli
+
+        read = text.CSVSource._read
+
+        def read_slowly(*arguments):
+            yield from read(*arguments)
+            open("reading", "w").close()
+            time.sleep(300)
+
+        text.CSVSource._read = read_slowly
+        cli.main()
+    """
+    arguments = [sys.executable, "-c", code, command, "m.npz", "iris.csv"]
+    arguments += ["--output", "kept"] if command == "predict" else []
+    (iris / "kept").write_text("as it was")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=iris, **pipes) as process:
+        while process.poll() is None and not (iris / "reading").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=300)
+    assert (process.returncode, output, errors) == (130, "", "interrupted\n")
+    assert (iris / "kept").read_text() == "as it was"
+    assert not list(iris.glob(".*"))
