@@ -238,6 +238,15 @@ def test_wrong_values_in_models(change, iris, command):
     assert refused(command(*READERS["model"]), "m.npz: ")
 
 
+@pytest.mark.parametrize("large", [np.inf, 1e308])
+def test_no_warning_before_an_error(large, iris, command):
+    data = archive_of(iris / "iris.npz")
+    data["X"][3:6, 1] = large, large, -large
+    np.savez(iris / "iris.npz", **data)
+    for arguments in (*list(READERS.values())[1:], ("train", "iris.npz")):
+        assert refused(command(*arguments)._replace(out=""), "column 1: NaN or infinite in float32")
+
+
 # ------------------------------------------------------------------------------------ checkpoints
 
 

@@ -59,6 +59,17 @@ def test_errors_are_one_line_and_status_2(arguments, message, iris, command):
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("reason", ["", "Unable to allocate 4.8 GiB"])
+def test_too_little_memory(reason, iris, command, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError(reason)
+
+    monkeypatch.setattr("fastsoftmax.sources._text.CSVSource._read", exhausted)
+    code, _, errors = command("predict", "m.npz", "iris.csv")
+    assert code == 2
+    assert errors == "error: not enough memory" + f": {reason}" * bool(reason) + "\n"
+
+
 def test_no_command_shows_help_and_no_empty_error(command):
     assert "error" not in command().err
 
