@@ -43,11 +43,13 @@ class Header(NamedTuple):
 
     @property
     def file_size(self) -> int:
-        """Return how many bytes the file must have."""
+        """How many bytes the file must have."""
         return self.start + math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_headers(path: Path, names: Collection[str], most_times: int = 1100) -> dict[str, Header]:
+def read_headers(
+    path: Path, names: Collection[str], most_times: int = _MOST_TIMES
+) -> dict[str, Header]:
     """Return the headers of those of the named arrays that a .npz file has.
 
     An array that unpacks to more than ``most_times`` its compressed size is refused, if it is large
