@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,40 @@ import numpy as np
 from fastsoftmax._optimize.minimize import Iterate
 from fastsoftmax._optimize.solvers import State
 from fastsoftmax.cli._files import replacing
-from fastsoftmax.sources._arrays import read_arrays
+from fastsoftmax.sources._archives import read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-checkpoint"
 _FORMAT_VERSION = 3
 _LISTS = ("steps", "changes")
 # Fields of a State that are arrays; the others are numbers and strings, stored as JSON.
 _ARRAYS = ("x", "gradient", "preconditioner_at", *_LISTS)
+# Checkpoints are not compressed: an array that unpacks to more is a trap.
+_MOST_TIMES = 2
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value)
+
+
+def _is_array(value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.float64
+        and bool(np.isfinite(value).all())
+    )
+
+
+# What JSON and archives must hold for the fields of a State, by their types.
+_IS_OF: dict[str, Callable[[Any], bool]] = {
+    "Array": _is_array,
+    "Array | None": lambda value: value is None or _is_array(value),
+    "list[Array]": _is_array,
+    "list[float]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "float": _is_number,
+    "int": lambda value: type(value) is int and 0 <= value < 1 << 63,
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+}
 
 
 def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
@@ -35,8 +65,9 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
     >>> from fastsoftmax.cli._checkpoints import load_checkpoint, save_checkpoint
     >>> from fastsoftmax._optimize.solvers import State
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.npz"
-    >>> save_checkpoint(path, State(np.zeros(3), 1.5, np.ones(3)), {"l2": 0.1})
-    >>> load_checkpoint(path, {"l2": 0.1}).loss
+    >>> state = State(np.zeros(3), 1.5, np.ones(3), norms=[1.0])
+    >>> save_checkpoint(path, state, {"l2": 0.1})
+    >>> load_checkpoint(path, {"l2": 0.1}, 3).loss
     1.5
     """
     fields = dict(vars(state))
@@ -48,29 +79,56 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
         np.savez(file, **stored, header=np.array(json.dumps(header)))
 
 
-def load_checkpoint(path: Path, run: dict[str, Any]) -> State:
-    """Read a checkpoint; a ValueError says what is wrong with it, or how its run differs."""
-    stored = read_arrays(path)
-    try:
-        header = json.loads(str(stored.pop("header")))
-        if header["format"] != _FORMAT:
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: not a fastsoftmax checkpoint") from None
-    if header["version"] != _FORMAT_VERSION:
-        raise ValueError(f"{path}: checkpoint format {header['version']}, not {_FORMAT_VERSION}")
+def load_checkpoint(path: Path, run: dict[str, Any], size: int) -> State:
+    """Read a checkpoint of a problem with ``size`` parameters.
+
+    A ValueError says what is wrong with it, or how its run differs.
+    """
+    shapes = {name: it.shape for name, it in read_headers(path, _ARRAYS, _MOST_TIMES).items()}
+    header = _read_header(path)
     for name in {**run, **header["run"]}:
         old, new = header["run"].get(name), run.get(name)
         if old != new:
             raise ValueError(
                 f"{path}: checkpoint of another run: {name} was {old} there and is {new} here"
             )
+    n_steps = shapes.get("steps", ())[:1]
+    for name, shape in shapes.items():
+        if shape != ((*n_steps, size) if name in _LISTS else (size,)):
+            raise ValueError(f"{path}: damaged checkpoint: {name} of shape {shape}")
+    fields = {"preconditioner_at": None, **header["state"], **read_arrays(path, _ARRAYS)}
+    if reason := _damage(fields):
+        raise ValueError(f"{path}: damaged checkpoint: {reason}")
+    return State(**fields | {name: list(fields[name]) for name in _LISTS})
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """Read the numbers and strings of a checkpoint of this format."""
+    arrays = read_arrays(path, ("header",))
     try:
-        fields: dict[str, Any] = {**header["state"], **stored}
-        fields |= {name: list(fields[name]) for name in _LISTS}
-        return State(**fields)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged checkpoint: {error}") from None
+        header: dict[str, Any] = json.loads(str(arrays["header"]))
+        if header["format"] != _FORMAT:
+            raise ValueError
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ValueError(f"{path}: not a fastsoftmax checkpoint") from None
+    if (version := header.get("version")) != _FORMAT_VERSION:
+        raise ValueError(f"{path}: checkpoint format {version}, expected {_FORMAT_VERSION}")
+    if not all(isinstance(header.get(name), dict) for name in ("run", "state")):
+        raise ValueError(f"{path}: damaged checkpoint: no run or no state")
+    return header
+
+
+def _damage(fields: dict[str, Any]) -> str:
+    """Say what is wrong with the fields of a State; nothing where they are as they should be."""
+    types = {field.name: str(field.type) for field in dataclasses.fields(State)}
+    if fields.keys() != types.keys():
+        return f"missing or unknown: {', '.join(sorted(fields.keys() ^ types.keys()))}"
+    wrong = [name for name, kind in types.items() if not _IS_OF[kind](fields[name])]
+    if wrong:
+        return f"not finite, or not of the right type: {', '.join(wrong)}"
+    if len(fields["curvatures"]) != len(fields["steps"]) or not fields["norms"]:
+        return "curvatures or norms of another length"
+    return ""
 
 
 class Checkpoints:

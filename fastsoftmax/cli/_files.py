@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,27 +13,57 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path beside this one to write to; the file takes its name when it is complete.
 
-    On any error, a full disk's included, the file that was there before stays. A process that is
-    killed leaves the other file behind, for the next one to replace.
+    On any error, a full disk's included, the file that was there before stays. A replaced file's
+    permissions are kept, and a symbolic link stays a link: the file it leads to is replaced. A
+    process that is killed leaves the other file behind.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    target = _target(path)
+    permissions = target.stat().st_mode & 0o7777 if target.exists() else None
+    # A random name that nothing had before: nobody can have planted a link there.
+    temporary = target.with_name(f".fastsoftmax-{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(temporary, flags, 0o666 if permissions is None else 0o600))
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if permissions is not None:
+            temporary.chmod(permissions)
+        os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
+def _target(path: Path) -> Path:
+    """Follow symbolic links to the file that is to be replaced; only regular files may be."""
+    for link in _links(path):
+        # /dev/stdout leads there, and from there to the open file, whatever that is.
+        if link.parent.resolve().is_relative_to("/proc"):
+            raise ValueError(f"{path}: expected a file to write, got an open file of a process")
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_dir():
+        raise ValueError(f"{path}: expected a file to write, got a directory")
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise ValueError(f"{path}: expected a regular file to replace, got a device, pipe or loop")
+    return target
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """Yield the path, and where it is a link what it leads to, and so on."""
+    for _ in range(40):  # as many as Linux follows
+        yield path
+        if not path.is_symlink():
+            return
+        path = path.parent / path.readlink()
+
+
 def check_writable(path: Path) -> None:
     """Find out before the work whether its result can be written."""
-    if path.is_dir():
-        raise ValueError(f"{path}: expected a file to write, got a directory")
-    if not path.parent.is_dir():
-        raise ValueError(f"{path}: no such directory: {path.parent}")
-    if not os.access(path.parent, os.W_OK):
+    directory = _target(path).parent
+    if not directory.is_dir():
+        raise ValueError(f"{path}: no such directory: {directory}")
+    if not os.access(directory, os.W_OK):
         raise ValueError(f"{path}: the directory is not writable")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastsoftmax.cli._files import replacing
 from fastsoftmax.linear_model import SoftmaxRegression
-from fastsoftmax.sources._arrays import read_arrays
+from fastsoftmax.sources._archives import Header, read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-model"
 _FORMAT_VERSION = 1
+_ARRAYS = ("coef", "intercept", "classes", "n_iter", "feature_names", "target")
+# Model files are not compressed, but others may compress them: more is a trap.
+_MOST_TIMES = 100
 
 
 class SavedModel(NamedTuple):
@@ -46,26 +49,56 @@ def load_model(path: Path) -> SavedModel:
     """Read a model file; a ValueError says what is wrong with it."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    arrays = read_arrays(path)
-    if str(arrays.get("format")) != _FORMAT:
+    header = read_arrays(path, ("format", "version"))
+    if str(header.get("format")) != _FORMAT:
         raise ValueError(f"{path}: not a fastsoftmax model file")
-    if int(arrays["version"]) > _FORMAT_VERSION:
+    version = _as_count(path, header, "version", at_least=1)
+    if version > _FORMAT_VERSION:
         raise ValueError(
-            f"{path}: model format {int(arrays['version'])} is newer than this version of "
-            f"fastsoftmax reads ({_FORMAT_VERSION}); upgrade it"
+            f"{path}: model format {version} is newer than this version of fastsoftmax reads "
+            f"({_FORMAT_VERSION}); upgrade it"
         )
-    missing = {"coef", "intercept", "classes", "n_iter", "feature_names", "target"} - set(arrays)
-    if missing:
-        raise ValueError(f"{path}: damaged model file: no {', '.join(sorted(missing))}")
+    _check_headers(path, read_headers(path, _ARRAYS, _MOST_TIMES))
+    arrays = read_arrays(path, _ARRAYS)
     coef, intercept, classes = arrays["coef"], arrays["intercept"], arrays["classes"]
+    for name in ("coef", "intercept", "classes"):
+        if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{path}: damaged model file: NaN or infinite values in {name}")
+    if len(np.unique(classes)) < len(classes):
+        raise ValueError(f"{path}: damaged model file: a class occurs twice")
     names = [str(name) for name in arrays["feature_names"]]
-    if (
-        coef.ndim != 2
-        or not intercept.shape == classes.shape == coef.shape[:1]
-        or len(names) not in (0, coef.shape[1])
-    ):
-        raise ValueError(f"{path}: damaged model file: shapes do not belong together")
     model = SoftmaxRegression()
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
-    model.n_features_in_, model.n_iter_ = coef.shape[1], int(arrays["n_iter"])
+    model.n_features_in_, model.n_iter_ = coef.shape[1], _as_count(path, arrays, "n_iter")
     return SavedModel(model, names or None, str(arrays["target"]) or None)
+
+
+def _check_headers(path: Path, headers: dict[str, Header]) -> None:
+    """Refuse a model file whose arrays do not belong together, before they are read."""
+    if missing := set(_ARRAYS) - set(headers):
+        raise ValueError(f"{path}: damaged model file: no {', '.join(sorted(missing))}")
+    K, D = (*headers["coef"].shape, 0, 0)[:2]
+    shapes = {"coef": (K, D), "intercept": (K,), "classes": (K,), "target": (), "n_iter": ()}
+    if (
+        K < 2
+        or D < 1
+        or any(headers[name].shape != shape for name, shape in shapes.items())
+        or headers["feature_names"].shape not in ((0,), (D,))
+    ):
+        raise ValueError(f"{path}: damaged model file: shapes do not belong together")
+    kinds = {"classes": "biufU", "feature_names": "U", "target": "U"}
+    dtypes = {name: header.dtype for name, header in headers.items()}
+    if (
+        dtypes["coef"] not in (np.float32, np.float64)
+        or dtypes["intercept"] != dtypes["coef"]
+        or any(dtypes[name].kind not in allowed for name, allowed in kinds.items())
+    ):
+        raise ValueError(f"{path}: damaged model file: wrong dtypes")
+
+
+def _as_count(path: Path, arrays: dict[str, Any], name: str, at_least: int = 0) -> int:
+    """Return an array that must hold a single integer."""
+    value = arrays.get(name, np.empty(0))
+    if value.shape != () or value.dtype.kind not in "iu" or value < at_least:
+        raise ValueError(f"{path}: damaged model file: {name}: expected an integer >= {at_least}")
+    return int(value)

@@ -190,7 +190,8 @@ class _Fit:
         run |= {"data": list(self.source.digest), "classes": self.source.classes.tolist()}
         if path is None or not self.resume:
             return None
-        state = load_checkpoint(path, run)
+        n_parameters = self.source.n_features + self.model.fit_intercept
+        state = load_checkpoint(path, run, len(self.source.classes) * n_parameters)
         err.print(f"going on from iteration {state.n_iter} in {path}")
         self.passes = state.n_evaluations + state.n_products
         return state

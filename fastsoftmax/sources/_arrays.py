@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastsoftmax._evaluation import validate
+from fastsoftmax.sources._archives import (
+    Header,
+    list_arrays,
+    map_array,
+    read_arrays,
+    read_headers,
+)
 from fastsoftmax.sources._chunk_source import Array, ChunkSource, UntakenChunk
-
-# What NumPy raises over a file that is not a whole .npz archive, whatever it is instead.
-_NOT_AN_ARCHIVE = (ValueError, TypeError, OSError, EOFError, KeyError, AttributeError,
-                   zipfile.BadZipFile, zlib.error)  # fmt: skip
 
 
 class NpySource(ChunkSource):
@@ -23,9 +22,9 @@ class NpySource(ChunkSource):
 
     def __init__(self, path: Path, chunk_rows: int | None, labelled: bool) -> None:
         self._pairs = _find_pairs(path, labelled)
-        first = _map(self._pairs[0][0])
+        first = map_array(self._pairs[0][0])
         for X_file, y_file in self._pairs:
-            X, y = _map(X_file), None if y_file is None else _map(y_file)
+            X, y = map_array(X_file), None if y_file is None else map_array(y_file)
             _check(str(X_file), X, str(y_file), y)
             if X.shape[1] != first.shape[1] or X.dtype != first.dtype:
                 raise ValueError(
@@ -36,14 +35,16 @@ class NpySource(ChunkSource):
         super().__init__(path, first.shape[1], None, files)
         self._rows = self._chunk_rows(chunk_rows, first.itemsize)
         if labelled:
-            self._find_classes((str(y_file), _map(y_file)) for _, y_file in self._pairs if y_file)
+            self._find_classes(
+                (str(y_file), map_array(y_file)) for _, y_file in self._pairs if y_file
+            )
 
     def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         for X_file, y_file in self._pairs:
-            for start in range(0, len(_map(X_file)), self._rows):
+            for start in range(0, len(map_array(X_file)), self._rows):
                 # Mapped anew each time: pages of a mapping that lived on would count as memory.
-                y = _map(y_file) if labelled and y_file is not None else None
-                chunk = _chunk(X_file, _map(X_file), y, start, self._rows)
+                y = map_array(y_file) if labelled and y_file is not None else None
+                chunk = _chunk(X_file, map_array(X_file), y, start, self._rows)
                 X = chunk.take(None)
                 X[:: max(4096 // max(X.strides[0], 1), 1)].sum()  # read each page from disk now
                 yield chunk
@@ -96,37 +97,16 @@ class ArraySource(ChunkSource):
 
 def open_npz(path: Path, chunk_rows: int | None, labelled: bool) -> ArraySource:
     """Read the arrays X and y of a .npz file."""
-    arrays = read_arrays(path)
-    if "X" not in arrays:
-        raise ValueError(f"{path}: expected an array X, got {sorted(arrays) or 'no arrays'}")
-    X, y = arrays["X"], arrays.get("y") if labelled else None
-    if labelled and y is None:
+    names = ("X", "y") if labelled else ("X",)
+    headers = read_headers(path, names)
+    if "X" not in headers:
+        raise ValueError(f"{path}: expected an array X, got {list_arrays(path) or 'no arrays'}")
+    if labelled and "y" not in headers:
         raise ValueError(f"{path}: no labels: expected them in an array y")
-    _check(f"{path}: X", X, f"{path}: y", y)
+    _check(f"{path}: X", headers["X"], f"{path}: y", headers.get("y"))
+    arrays = read_arrays(path, names)
+    X, y = arrays["X"], arrays.get("y")
     return ArraySource(path, X, y, files=[path], chunk_rows=chunk_rows)
-
-
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Read a .npz file, without pickle."""
-    try:
-        # NumPy would leave a file open that is no archive, and take it for a pickle.
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise ValueError("no whole zip archive")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-    except _NOT_AN_ARCHIVE as error:
-        raise ValueError(f"{path}: not a readable .npz file: {error}") from None
-
-
-def _map(file: Path) -> Array:
-    """Map a .npy file into memory."""
-    try:
-        array: Array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{file}: not a readable .npy file: {error}") from None
-    return array
 
 
 def _find_pairs(path: Path, labelled: bool) -> list[tuple[Path, Path | None]]:
@@ -145,16 +125,16 @@ def _find_pairs(path: Path, labelled: bool) -> list[tuple[Path, Path | None]]:
     return pairs
 
 
-def _check(X_name: str, X: Array, y_name: str, y: Array | None) -> None:
+def _check(X_name: str, X: Array | Header, y_name: str, y: Array | Header | None) -> None:
     """Refuse features that are no matrix of numbers, and labels that are not as many."""
-    if X.ndim != 2 or X.shape[1] == 0:
+    if len(X.shape) != 2 or X.shape[1] == 0:
         raise ValueError(f"{X_name}: expected shape (N, D), D not 0, got {X.shape}")
     try:
         validate.compute_dtype(X.dtype, X_name)
     except TypeError as error:
         raise ValueError(str(error)) from None
-    if y is not None and y.shape != (len(X),):
-        raise ValueError(f"{y_name}: expected shape ({len(X)},), got {y.shape}")
+    if y is not None and y.shape != X.shape[:1]:
+        raise ValueError(f"{y_name}: expected shape ({X.shape[0]},), got {y.shape}")
 
 
 def _chunk(name: Path, X: Any, y: Array | None, start: int, n_rows: int) -> UntakenChunk:

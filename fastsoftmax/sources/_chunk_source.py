@@ -333,7 +333,8 @@ def _check_finite(where: str, X: Any, names: list[str] | None) -> None:
     """Refuse features that are NaN or infinite, and name the first."""
     values = X.data if hasattr(X, "tocsr") else X
     # A finite sum in float64 has finite terms only. Where it is not, it may have overflowed.
-    finite = values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64))
     if finite or np.isfinite(values).all():
         return
     if values.ndim == 1:

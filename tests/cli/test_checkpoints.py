@@ -36,12 +36,15 @@ def test_every_iteration_can_be_gone_on_from(solver, tmp_path):
     whole = minimize.minimize(obj.problem, progress=save, **options)
     assert whole.state.newton == (solver == "auto")
     for number in sorted({0, 1, n_saved // 2, n_saved - 1}):
-        state = load_checkpoint(tmp_path / f"{number}.npz", RUN)
+        state = load_checkpoint(tmp_path / f"{number}.npz", RUN, len(whole.state.x))
         resumed = minimize.minimize(obj.problem, state=state, **options)
         np.testing.assert_array_equal(resumed.state.x, whole.state.x)
         assert resumed.state.n_iter == whole.state.n_iter
         assert resumed.passes == whole.passes
         assert resumed.state.message == whole.state.message
+
+
+SIZE = 10 * 65  # of the problem of the digits
 
 
 def state_of(iterations=3):
@@ -58,27 +61,27 @@ def test_other_runs_are_refused(tmp_path):
         ({"more": 1}, "another run: more was None there and is 1 here"),
     ):
         with pytest.raises(ValueError, match=f"c.npz: checkpoint of {message}"):
-            load_checkpoint(path, {**RUN, **change})
+            load_checkpoint(path, {**RUN, **change}, SIZE)
 
 
 def test_damaged_files_are_refused(tmp_path):
-    path = tmp_path / "c.npz"
-    save_checkpoint(path, state_of().state, RUN)
+    path, state = tmp_path / "c.npz", state_of().state
+    save_checkpoint(path, state, RUN)
     whole = path.read_bytes()
     for damaged in (b"", b"no archive", whole[:-50], whole[:900] + bytes(200) + whole[1100:]):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="c.npz: not a readable .npz file"):
-            load_checkpoint(path, RUN)
+            load_checkpoint(path, RUN, SIZE)
     np.savez(path, X=np.ones(3))
     with pytest.raises(ValueError, match="c.npz: not a fastsoftmax checkpoint"):
-        load_checkpoint(path, RUN)
+        load_checkpoint(path, RUN, SIZE)
     header = {"format": "fastsoftmax-checkpoint", "version": 99, "run": RUN, "state": {}}
     np.savez(path, header=np.array(json.dumps(header)))
     with pytest.raises(ValueError, match="c.npz: checkpoint format 99"):
-        load_checkpoint(path, RUN)
+        load_checkpoint(path, RUN, SIZE)
     np.savez(path, header=np.array(json.dumps({**header, "version": 3})))
     with pytest.raises(ValueError, match="c.npz: damaged checkpoint"):
-        load_checkpoint(path, RUN)
+        load_checkpoint(path, RUN, SIZE)
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -96,13 +99,13 @@ def test_not_every_iteration_is_written(tmp_path):
     path, last = tmp_path / "c.npz", state_of()
     checkpoints = Checkpoints(path, RUN, seconds=1e9)
     checkpoints(last)
-    assert load_checkpoint(path, RUN).n_iter == 3
+    assert load_checkpoint(path, RUN, SIZE).n_iter == 3
     last.state.n_iter = 4
     checkpoints(last)
-    assert load_checkpoint(path, RUN).n_iter == 3
+    assert load_checkpoint(path, RUN, SIZE).n_iter == 3
     last.state.n_iter = 5  # by the solver, in the middle of an iteration
     checkpoints.write()
-    assert load_checkpoint(path, RUN).n_iter == 4
+    assert load_checkpoint(path, RUN, SIZE).n_iter == 4
 
 
 # -------------------------------------------------------------------------- the command line

@@ -59,6 +59,17 @@ def test_errors_are_one_line_and_status_2(arguments, message, iris, command):
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("reason", ["", "Unable to allocate 4.8 GiB"])
+def test_too_little_memory(reason, iris, command, monkeypatch):
+    def exhausted(*_):
+        raise MemoryError(reason)
+
+    monkeypatch.setattr("fastsoftmax.sources._text.CSVSource._read", exhausted)
+    code, _, errors = command("predict", "m.npz", "iris.csv")
+    assert code == 2
+    assert errors == "error: not enough memory" + f": {reason}" * bool(reason) + "\n"
+
+
 def test_no_command_shows_help_and_no_empty_error(command):
     assert "error" not in command().err
 
@@ -138,5 +149,36 @@ def test_ctrl_c_while_rows_are_read(arguments, iris, command, monkeypatch):
     (iris / "kept").write_text("as it was")
     code, _, errors = command(*arguments)
     assert (code, errors) == (130, "interrupted\n")
+    assert (iris / "kept").read_text() == "as it was"
+    assert not list(iris.glob(".*"))
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_ctrl_c_while_a_slow_source_is_read(command, iris):
+    code = """if True:
+        import sys, time
+        import fastsoftmax.sources._text as text
+        from fastsoftmax import cli
+
+        read = text.CSVSource._read
+
+        def read_slowly(*arguments):
+            yield from read(*arguments)
+            open("reading", "w").close()
+            time.sleep(300)
+
+        text.CSVSource._read = read_slowly
+        cli.main()
+    """
+    arguments = [sys.executable, "-c", code, command, "m.npz", "iris.csv"]
+    arguments += ["--output", "kept"] if command == "predict" else []
+    (iris / "kept").write_text("as it was")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, cwd=iris, **pipes) as process:
+        while process.poll() is None and not (iris / "reading").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=300)
+    assert (process.returncode, output, errors) == (130, "", "interrupted\n")
     assert (iris / "kept").read_text() == "as it was"
     assert not list(iris.glob(".*"))
