@@ -21,7 +21,7 @@ from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
 from fastsoftmax.cli._console import err, out, progress_line
-from fastsoftmax.cli._evaluate import DATA, Score, score
+from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
 from fastsoftmax.linear_model import SoftmaxRegression
@@ -51,12 +51,22 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if any.")] = False,
     stream: Annotated[bool, typer.Option(help="Stream the data even if they are small.")] = False,
     compare: Annotated[bool, typer.Option(help="Time scikit-learn's fit as well.")] = False,
+    format: FormatOption = None,
+    zero_based: ZeroBasedOption = None,
 ) -> None:
     """Train on a data set, and say how well and how fast."""
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     resume = _check_files(output, checkpoint, resume)
-    source = _load_digits() if data == "digits" else sources.open_source(data, target)
+    if data == "digits":
+        source: sources.ChunkSource = _load_digits()
+    else:
+        source = sources.open_source(
+            data,
+            target,
+            format=format,
+            zero_based="auto" if zero_based is None else zero_based,
+        )
     for path in filter(None, (output, checkpoint)):
         check_apart(path, source.files)
     if len(source.classes) < 2:
@@ -72,7 +82,10 @@ def train(
     fit = _Fit(model, training_rows, Checkpoints(checkpoint, run, checkpoint_every), resume)
     seconds = fit.run()
     if output is not None:
-        save_model(output, SavedModel(model, source.feature_names, source.target))
+        saved = SavedModel(
+            model, source.feature_names, source.target, source.columns, source.zero_based
+        )
+        save_model(output, saved)
         out.print(f"model written to {output}")
     _print_results(data, fit, score(model, test_rows), seconds, compiled)
     if compare:
