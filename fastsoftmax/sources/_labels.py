@@ -124,23 +124,28 @@ def whole_as_integers(labels: Array) -> Array:
 def match_labels(labels: Array, classes: Array) -> Array:
     """Return the number of each label among the classes, -1 where it is not one of them.
 
-    Texts are compared as they are. Where one side is typed and the other is not, or the types
-    differ, values are compared: True is 1, and decimals have the precision of the smaller type.
+    Texts are compared as they are, and what is the same text as no class by its value, as are
+    labels of other types: True is 1, and decimals have the precision of the smaller type.
     """
     labels, classes = (as_labels("labels", np.asarray(array)) for array in (labels, classes))
-    keys, known = labels.tolist(), classes.tolist()
-    if not labels.dtype.kind == classes.dtype.kind == "U":
-        floats = [array.dtype for array in (labels, classes) if array.dtype.kind == "f"]
-        precision = min(floats, key=lambda dtype: dtype.itemsize, default=np.dtype(float))
-        keys, known = ([_value(x, precision) for x in side] for side in (keys, known))
-    numbers: dict[Any, int] = {}
-    for number, (key, name) in enumerate(zip(known, classes.tolist(), strict=True)):
-        if key is not None and numbers.setdefault(key, number) != number:
-            raise ValueError(
-                f"labels that are {describe(labels)} do not tell the classes "
-                f'"{classes[numbers[key]]}" and "{name}" apart'
-            )
-    return np.array([-1 if key is None else numbers.get(key, -1) for key in keys], np.int64)
+    floats = [array.dtype for array in (labels, classes) if array.dtype.kind == "f"]
+    precision = min(floats, key=lambda dtype: dtype.itemsize, default=np.dtype(float))
+    texts = labels.dtype.kind == classes.dtype.kind == "U"
+    of_text = {text: number for number, text in enumerate(classes.tolist())} if texts else {}
+    of_value: dict[Any, int] = {}
+    for number, name in enumerate(classes.tolist()):
+        value = _value(name, precision)
+        first = of_value.setdefault(value, number)
+        if first != number and value is not None:
+            of_value[value] = -1
+            if not texts:
+                raise ValueError(
+                    f"labels that are {describe(labels)} do not tell the classes "
+                    f'"{classes[first]}" and "{name}" apart'
+                )
+    of_value[None] = -1
+    numbers = (of_text.get(x, of_value.get(_value(x, precision), -1)) for x in labels.tolist())
+    return np.fromiter(numbers, np.int64, len(labels))
 
 
 def describe(labels: Array) -> str:
