@@ -71,6 +71,11 @@ def train(
         check_apart(path, source.files)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
+    if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:
+        raise ValueError(
+            f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
+            f"{source.n_rows} rows"
+        )
     source.dtype = np.dtype(dtype)
     training_rows, test_rows = _split(source, test_size, seed, stream)
     compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES)
@@ -173,6 +178,8 @@ class _Fit:
         X, y = sources.Chunks(self._chunks, source.n_features, source.classes), None
         if isinstance(source, sources.ArraySource):
             X, y = source.X, source.y
+            if source.classes.dtype.kind == "f":  # scikit-learn's checks refuse decimals as labels
+                y = np.searchsorted(source.classes, source.y)
         with (
             progress_line("training") as self._show,
             warnings.catch_warnings(record=True, action="always") as caught,
@@ -185,6 +192,7 @@ class _Fit:
                 self.checkpoints.write()
                 raise
             seconds = time.perf_counter() - self._started
+            self.model.classes_ = source.classes
         self.checkpoints.write()
         for warning in caught:
             err.print(f"warning: {warning.message}")

@@ -68,14 +68,43 @@ def named_format(path: Path) -> Format | None:
 def open_bytes(path: Path, mode: Literal["rb", "wb"], name: Path | None = None) -> IO[bytes]:
     """Open a file, compressed as its name says or another one that is given."""
     suffix = (name or path).suffix.lower()
-    if suffix == ".zst":
+    if suffix == ".zst" and mode == "rb":
+        return io.BufferedReader(_ZstdFile(path))
+    return _OPENERS.get(suffix, open)(path, mode)  # type: ignore[no-any-return]
+
+
+class _ZstdFile(io.RawIOBase):
+    """The content of a .zst file; zstandard's own readers take a file that is cut off for whole."""
+
+    def __init__(self, path: Path) -> None:
         try:
             import zstandard  # type: ignore[import-not-found,unused-ignore]
         except ImportError as error:
-            raise ImportError(f"{name or path}: needs pip install zstandard") from error
-        file: IO[bytes] = zstandard.open(path, mode)
-        return io.BufferedReader(file) if mode == "rb" else file  # type: ignore[type-var]
-    return _OPENERS.get(suffix, open)(path, mode)  # type: ignore[no-any-return]
+            raise ImportError(f"{path}: needs pip install zstandard") from error
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._file, self._frame = path.open("rb"), None
+        self._text = self._rest = b""  # decompressed and not yet read; the frames after this one
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._text:
+            if not (data := self._rest or self._file.read(_SNIFFED_BYTES)):
+                if self._frame is not None:
+                    raise EOFError("the file ends before the end of a frame")
+                return 0
+            self._frame = self._frame or self._new_frame()
+            self._text, self._rest = self._frame.decompress(data), b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        n = min(len(buffer), len(self._text))
+        buffer[:n], self._text = self._text[:n], self._text[n:]
+        return n
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @contextlib.contextmanager
