@@ -179,7 +179,7 @@ class _Fit:
         if isinstance(source, sources.ArraySource):
             X, y = source.X, source.y
             if source.classes.dtype.kind == "f":  # scikit-learn's checks refuse decimals as labels
-                y = np.searchsorted(source.classes, source.y)
+                y = np.searchsorted(source.classes, np.asarray(source.y))
         with (
             progress_line("training") as self._show,
             warnings.catch_warnings(record=True, action="always") as caught,

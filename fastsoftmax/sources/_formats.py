@@ -82,7 +82,8 @@ class _ZstdFile(io.RawIOBase):
         except ImportError as error:
             raise ImportError(f"{path}: needs pip install zstandard") from error
         self._new_frame = zstandard.ZstdDecompressor().decompressobj
-        self._file, self._frame = path.open("rb"), None
+        self._file = path.open("rb")
+        self._frame: Any = None
         self._text = self._rest = b""  # decompressed and not yet read; the frames after this one
 
     def readable(self) -> bool:

@@ -16,7 +16,9 @@ def test_models_survive_the_round_trip(iris):
     assert (again.target, again.columns, again.zero_based) == (None, ["a", "b"], False)
 
 
-@pytest.mark.parametrize("labels", [[1, 2], [0.5, 1], [False, True], ["1", "2"], [1, 2**64 - 1]])
+@pytest.mark.parametrize(
+    "labels", [[1, 2], [0.5, 1], [False, True], ["1", "2"], [2**63, 2**64 - 1]]
+)
 def test_classes_keep_their_type(labels, iris):
     model = load_model(iris / "m.npz").model
     model.classes_, model.coef_, model.intercept_ = np.array(labels), np.ones((2, 4)), np.ones(2)
