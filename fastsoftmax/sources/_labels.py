@@ -25,6 +25,8 @@ _MAX_WHOLE = 2**53
 def as_labels(where: str, labels: Array) -> Array:
     """Return labels as int64, uint64, decimals, booleans or text, and refuse missing ones."""
     if labels.dtype.kind == "O":
+        if any(isinstance(label, np.ndarray | list | tuple | dict) for label in labels):
+            raise ValueError(f"{where}: expected labels that are numbers or strings, got others")
         if any(label is None or label != label for label in labels):
             raise ValueError(f"{where}: missing labels")
         return labels.astype(str)

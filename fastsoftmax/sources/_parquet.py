@@ -212,11 +212,14 @@ def _open_all(path: Path, any_name: bool) -> list[_File]:
     if not path.is_dir():
         return [_open(path, {})]
     paths = files_of(path)
+    if not paths:
+        raise ValueError(f"{path}: expected Parquet files, found none")
     others = [file for file in paths if named_format(file) != "parquet"]
-    if (others and not any_name) or not paths:
-        what = f"{others[0].relative_to(path)}, which is none by name" if others else "none"
-        raise ValueError(f'{path}: expected Parquet files only, got {what}: remove it, name it ".'
-                         'parquet", begin its name with "_", or say format="parquet"')  # fmt: skip
+    if others and not any_name:
+        raise ValueError(
+            f"{path}: expected Parquet files only, got {others[0].relative_to(path)}: remove it, "
+            'begin its name with "_" to have it ignored, or give the format "parquet" to all files'
+        )
     if not any("=" in part for file in paths for part in file.relative_to(path).parts[:-1]):
         return [_open(file, {}) for file in paths]
     try:

@@ -112,15 +112,18 @@ def _header(path: Path, separator: str) -> list[str]:
     options: Any = {"sep": separator, "header": None, "dtype": str, "keep_default_na": False}
     with reading(path, "a CSV file"), _opened(path) as file:
         names = pd.read_csv(file, nrows=1, **options).iloc[0]
-    try:
-        # pandas would take the first column for an index, or leave the last one out.
-        with _opened(path) as file:
+    wide = False
+    with reading(path, "a CSV file"), _opened(path) as file:
+        try:
             pd.read_csv(file, nrows=2, **options)
-    except pd.errors.ParserError:
+        except pd.errors.ParserError as error:
+            if not (wide := "Expected" in str(error)):
+                raise
+    if wide:  # pandas would take the first column for an index, or leave the last one out
         raise ValueError(
             f"{path}: row 1 has more values than the header has names ({len(names)}): name all "
             "columns, also that of row names"
-        ) from None
+        )
     return [name or f"Unnamed: {i}" for i, name in enumerate(names)]
 
 

@@ -95,6 +95,10 @@ def test_parquet_missing_values(tmp_path):
         "row groups? .*1: missing": {"a": ones, "y": [0, 1, None, 1]},
         "row groups? .*missing labels": {"a": ones, "y": ["u", "v", None, "u"]},
         'column "a": expected numbers, got string': {"a": ["1"] * 4, "y": [0, 1, 0, 1]},
+        "expected labels that are numbers or strings, got others": {
+            "a": ones,
+            "y": [[0], [1], [0], [1]],
+        },
         "expected labels that are numbers or strings": {
             "a": ones,
             "y": pa.array([0, 1, 0, 1], pa.timestamp("s")),

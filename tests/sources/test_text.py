@@ -41,10 +41,14 @@ def test_csv(tmp_path, problem, labels):
         ("a,y\n1,0\n2,1\ninf,1\n", 'column "a": missing or infinite value in row 3'),
         ("a,y\n1,0\n2,1\n3,1,7,8\n", "not a CSV file: .*line 4"),
         ("a,b\n1,0\n", 'no column "y"'),
+        ('a,y\n1,"0\n', "not a CSV file: .*EOF inside string"),
+        (b"a,y\n1,\xe9\n2,0\n", "not a CSV file: 'utf-8' codec"),
+        (b"\xe9,y\n1,1\n2,0\n", "not a CSV file: 'utf-8' codec"),
+        ("a,y\n1_0,0\n2,1\n", 'column "a": expected numbers'),
     ],
 )
 def test_csv_refused(tmp_path, text, message):
-    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f"a.csv: {message}"):
         open_and_stream(tmp_path / "a.csv", "y", chunk_rows=2)
 
