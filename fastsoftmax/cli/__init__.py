@@ -53,7 +53,7 @@ def _run() -> int:
         return _INTERRUPTED
     except usage_error as error:
         return _fail(error.format_message())
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, OverflowError) as error:
         return _fail(str(error))
     except MemoryError as error:
         return _fail(f"not enough memory: {error}".removesuffix(": "))

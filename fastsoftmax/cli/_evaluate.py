@@ -7,25 +7,45 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import typer
 from rich.table import Table
 
-from fastsoftmax.cli._console import out
+from fastsoftmax.cli._console import err, out
 from fastsoftmax.cli._model_files import SavedModel, load_model
-from fastsoftmax.sources import ChunkSource, has_columns, open_source
+from fastsoftmax.sources import ChunkSource, open_source
+from fastsoftmax.sources._formats import TABLES, Format, file_format
+from fastsoftmax.sources._labels import describe, match_labels
 
-DATA = "A .parquet, .csv, .npy, .npz or svmlight file, or a directory of .parquet or .npy files."
+DATA = (
+    "A .parquet, .csv, .tsv, .npy, .npz or svmlight file, text also compressed, or a directory of "
+    ".parquet or .npy files."
+)
+FormatOption = Annotated[
+    Format | None, typer.Option("--format", help="Format, where the name does not tell it.")
+]
+ZeroBasedOption = Annotated[
+    bool | None,
+    typer.Option("--zero-based/--one-based", help="How svmlight columns are counted."),
+]
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     data: Annotated[Path, typer.Argument(help=DATA)],
     target: Annotated[str | None, typer.Option(help="Label column.")] = None,
+    format: FormatOption = None,
+    zero_based: ZeroBasedOption = None,
 ) -> None:
     """Accuracy and log-loss of a model on labelled data."""
     saved = load_model(model)
-    result = score(saved.model, open_for(saved, data, target, labelled=True))
+    source = open_for(saved, data, format, zero_based, target, labelled=True)
+    unknown = source.use_classes(saved.model.classes_)
+    if len(unknown):
+        err.print(
+            f"warning: {data}: labels that are none of the model's classes, "
+            f"{describe(source.classes)}: {describe(unknown)}"
+        )
+    result = score(saved.model, source)
     table = Table("measure", "value", title=str(data))
     table.add_row("rows", f"{result.n_rows:,}")
     table.add_row("accuracy", f"{result.accuracy:.4f}")
@@ -33,17 +53,32 @@ def evaluate(
     out.print(table)
 
 
-def open_for(saved: SavedModel, data: Path, target: str | None, labelled: bool) -> ChunkSource:
-    """Open a data set that a model is to be applied to."""
-    names = None
-    if has_columns(data):
-        target, names = target or saved.target, saved.feature_names
-    source = open_source(data, target, names, labelled=labelled)
-    width = saved.model.n_features_in_
-    if source.has_open_width and source.n_features < width:
-        source.n_features = width
-    if source.n_features != width:
-        raise ValueError(f"{data}: expected {width} features, got {source.n_features}")
+def open_for(
+    saved: SavedModel,
+    data: Path,
+    format: Format | None,
+    zero_based: bool | None,
+    target: str | None,
+    labelled: bool,
+) -> ChunkSource:
+    """Open a data set that a model is to be applied to, by what the model says of its own."""
+    columns = None
+    if file_format(data, format) in TABLES:
+        target, columns = target or saved.target, saved.columns
+    if zero_based is None:
+        zero_based = saved.zero_based
+    source = open_source(
+        data,
+        target,
+        columns,
+        labelled=labelled,
+        format=format,
+        zero_based="auto" if zero_based is None else zero_based,
+        n_features=saved.model.n_features_in_,
+    )
+    names = source.feature_names
+    if saved.feature_names and names and names != saved.feature_names:
+        raise ValueError(f"{data}: expected the features {saved.feature_names}, got {names}")
     source.dtype = saved.model.coef_.dtype
     return source
 
@@ -58,7 +93,8 @@ class Score(NamedTuple):
 
 def score(model: Any, source: ChunkSource) -> Score:
     """Stream labelled rows past a classifier of scikit-learn's kind."""
-    numbers = _numbers(source.classes, model.classes_)
+    # A label that is no class of the source, and has the code -1, is none of the model either.
+    numbers = np.append(match_labels(source.classes, model.classes_), -1)
     n_rows = correct = 0
     losses = []
     for X, codes in source():
@@ -68,11 +104,3 @@ def score(model: Any, source: ChunkSource) -> Score:
         of_truth = np.take_along_axis(log_p, np.maximum(truth, 0)[:, None], axis=1)[:, 0]
         losses.append(-float(np.where(truth < 0, -np.inf, of_truth).sum(dtype=np.float64)))
     return Score(n_rows, correct / n_rows, math.fsum(losses) / n_rows)
-
-
-def _numbers(classes: npt.NDArray[Any], known: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the number of each class among the known ones, -1 where it is not one of them."""
-    if (classes.dtype.kind in "US") != (known.dtype.kind in "US"):
-        return np.full(len(classes), -1)
-    numbers = np.minimum(np.searchsorted(known, classes), len(known) - 1)
-    return np.where(known[numbers] == classes, numbers, -1)

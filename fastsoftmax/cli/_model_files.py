@@ -12,24 +12,33 @@ from fastsoftmax.linear_model import SoftmaxRegression
 from fastsoftmax.sources._archives import Header, read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-model"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _ARRAYS = ("coef", "intercept", "classes", "n_iter", "feature_names", "target")
+_SINCE_2 = ("columns", "zero_based")
 # Model files are not compressed, but others may compress them: more is a trap.
 _MOST_TIMES = 100
 
 
 class SavedModel(NamedTuple):
-    """A fitted estimator, and the names that its features and its label column had, if any."""
+    """A fitted estimator, and what reading other files for it must follow.
+
+    ``feature_names`` and ``target`` are the names that its features and its label column had, if
+    any; ``columns`` those of the columns of features, which may be columns of lists. ``zero_based``
+    says how columns of svmlight files are counted, if it is known. The type of labels is that of
+    ``model.classes_``.
+    """
 
     model: SoftmaxRegression
     feature_names: list[str] | None = None
     target: str | None = None
+    columns: list[str] | None = None
+    zero_based: bool | None = None
 
 
 def save_model(path: Path, saved: SavedModel) -> None:
     """Write a model file, all of it or nothing; it replaces an existing file."""
     model, classes = saved.model, saved.model.classes_
-    if classes.dtype.kind == "O":  # strings out of pandas; anything else cannot be stored
+    if classes.dtype.kind in "OT":  # strings out of pandas; anything else cannot be stored
         classes = np.array([str(label) for label in classes])
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
@@ -42,6 +51,8 @@ def save_model(path: Path, saved: SavedModel) -> None:
             n_iter=np.array(model.n_iter_),
             feature_names=np.array(saved.feature_names or [], dtype=str),
             target=np.array(saved.target or ""),
+            columns=np.array(saved.columns or saved.feature_names or [], dtype=str),
+            zero_based=np.array([] if saved.zero_based is None else [saved.zero_based], bool),
         )
 
 
@@ -58,8 +69,9 @@ def load_model(path: Path) -> SavedModel:
             f"{path}: model format {version} is newer than this version of fastsoftmax reads "
             f"({_FORMAT_VERSION}); upgrade it"
         )
-    _check_headers(path, read_headers(path, _ARRAYS, _MOST_TIMES))
-    arrays = read_arrays(path, _ARRAYS)
+    stored = _ARRAYS if version < 2 else (*_ARRAYS, *_SINCE_2)
+    _check_headers(path, read_headers(path, stored, _MOST_TIMES), stored)
+    arrays = read_arrays(path, stored)
     coef, intercept, classes = arrays["coef"], arrays["intercept"], arrays["classes"]
     for name in ("coef", "intercept", "classes"):
         if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
@@ -70,12 +82,15 @@ def load_model(path: Path) -> SavedModel:
     model = SoftmaxRegression()
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.n_features_in_, model.n_iter_ = coef.shape[1], _as_count(path, arrays, "n_iter")
-    return SavedModel(model, names or None, str(arrays["target"]) or None)
+    columns = [str(name) for name in arrays.get("columns", names)]
+    zero_based = next((bool(value) for value in arrays.get("zero_based", ())), None)
+    target = str(arrays["target"]) or None
+    return SavedModel(model, names or None, target, columns or None, zero_based)
 
 
-def _check_headers(path: Path, headers: dict[str, Header]) -> None:
+def _check_headers(path: Path, headers: dict[str, Header], stored: tuple[str, ...]) -> None:
     """Refuse a model file whose arrays do not belong together, before they are read."""
-    if missing := set(_ARRAYS) - set(headers):
+    if missing := set(stored) - set(headers):
         raise ValueError(f"{path}: damaged model file: no {', '.join(sorted(missing))}")
     K, D = (*headers["coef"].shape, 0, 0)[:2]
     shapes = {"coef": (K, D), "intercept": (K,), "classes": (K,), "target": (), "n_iter": ()}
@@ -86,7 +101,8 @@ def _check_headers(path: Path, headers: dict[str, Header]) -> None:
         or headers["feature_names"].shape not in ((0,), (D,))
     ):
         raise ValueError(f"{path}: damaged model file: shapes do not belong together")
-    kinds = {"classes": "biufU", "feature_names": "U", "target": "U"}
+    kinds = {"classes": "biufU", "feature_names": "U", "target": "U", "columns": "U"}
+    kinds = {name: kind for name, kind in {**kinds, "zero_based": "b"}.items() if name in stored}
     dtypes = {name: header.dtype for name, header in headers.items()}
     if (
         dtypes["coef"] not in (np.float32, np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,29 +11,45 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
-from fastsoftmax.cli._evaluate import DATA, open_for
+from fastsoftmax.cli._evaluate import DATA, FormatOption, ZeroBasedOption, open_for
 from fastsoftmax.cli._files import check_apart, check_writable, replacing
 from fastsoftmax.cli._model_files import SavedModel, load_model
 from fastsoftmax.sources import ChunkSource
+from fastsoftmax.sources._formats import TABLES, named_format, open_bytes
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     data: Annotated[Path, typer.Argument(help=DATA)],
     proba: Annotated[bool, typer.Option(help="Probabilities instead of labels.")] = False,
-    output: Annotated[Path | None, typer.Option(help="A .parquet file, or else CSV.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A .parquet or .tsv file, or else CSV; text may be .gz.")
+    ] = None,
+    format: FormatOption = None,
+    zero_based: ZeroBasedOption = None,
 ) -> None:
     """Predict the class of every row."""
     saved = load_model(model)
-    source = open_for(saved, data, None, labelled=False)
+    source = open_for(saved, data, format, zero_based, None, labelled=False)
     frames = _predictions(saved, source, proba)
     if output is None:
-        _write_csv(sys.stdout, frames)
+        _write_text(sys.stdout, frames)
         return
+    written = named_format(output)
+    if written not in (None, *TABLES) or output.suffix.lower() in (".zip", ".zst"):
+        raise ValueError(f"{output}: expected .parquet, .csv, .tsv, or those compressed by .gz, "
+                         ".bz2 or .xz")  # fmt: skip
     check_writable(output)
     check_apart(output, [model, *source.files])
     with replacing(output) as temporary:
-        (_write_parquet if output.suffix == ".parquet" else _write_csv)(temporary, frames)
+        if written == "parquet":
+            _write_parquet(temporary, frames)
+            return
+        with (
+            open_bytes(temporary, "wb", output) as file,
+            io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
+        ):
+            _write_text(text, frames, "\t" if written == "tsv" else ",")
 
 
 def _predictions(saved: SavedModel, source: ChunkSource, proba: bool) -> Iterator[pd.DataFrame]:
@@ -49,9 +66,9 @@ def _predictions(saved: SavedModel, source: ChunkSource, proba: bool) -> Iterato
         raise ValueError(f"{source.path}: no rows")
 
 
-def _write_csv(file: Any, frames: Iterator[pd.DataFrame]) -> None:
+def _write_text(file: Any, frames: Iterator[pd.DataFrame], separator: str = ",") -> None:
     for number, frame in enumerate(frames):
-        frame.to_csv(file, index=False, header=number == 0, mode="a" if number else "w")
+        frame.to_csv(file, index=False, header=number == 0, sep=separator)
 
 
 def _write_parquet(file: Path, frames: Iterator[pd.DataFrame]) -> None:

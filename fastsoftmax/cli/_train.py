@@ -21,7 +21,7 @@ from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
 from fastsoftmax.cli._console import err, out, progress_line
-from fastsoftmax.cli._evaluate import DATA, Score, score
+from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
 from fastsoftmax.linear_model import SoftmaxRegression
@@ -51,16 +51,31 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if any.")] = False,
     stream: Annotated[bool, typer.Option(help="Stream the data even if they are small.")] = False,
     compare: Annotated[bool, typer.Option(help="Time scikit-learn's fit as well.")] = False,
+    format: FormatOption = None,
+    zero_based: ZeroBasedOption = None,
 ) -> None:
     """Train on a data set, and say how well and how fast."""
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     resume = _check_files(output, checkpoint, resume)
-    source = _load_digits() if data == "digits" else sources.open_source(data, target)
+    if data == "digits":
+        source: sources.ChunkSource = _load_digits()
+    else:
+        source = sources.open_source(
+            data,
+            target,
+            format=format,
+            zero_based="auto" if zero_based is None else zero_based,
+        )
     for path in filter(None, (output, checkpoint)):
         check_apart(path, source.files)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
+    if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:
+        raise ValueError(
+            f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
+            f"{source.n_rows} rows"
+        )
     source.dtype = np.dtype(dtype)
     training_rows, test_rows = _split(source, test_size, seed, stream)
     compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES)
@@ -72,7 +87,10 @@ def train(
     fit = _Fit(model, training_rows, Checkpoints(checkpoint, run, checkpoint_every), resume)
     seconds = fit.run()
     if output is not None:
-        save_model(output, SavedModel(model, source.feature_names, source.target))
+        saved = SavedModel(
+            model, source.feature_names, source.target, source.columns, source.zero_based
+        )
+        save_model(output, saved)
         out.print(f"model written to {output}")
     _print_results(data, fit, score(model, test_rows), seconds, compiled)
     if compare:
@@ -160,6 +178,8 @@ class _Fit:
         X, y = sources.Chunks(self._chunks, source.n_features, source.classes), None
         if isinstance(source, sources.ArraySource):
             X, y = source.X, source.y
+            if source.classes.dtype.kind == "f":  # scikit-learn's checks refuse decimals as labels
+                y = np.searchsorted(source.classes, np.asarray(source.y))
         with (
             progress_line("training") as self._show,
             warnings.catch_warnings(record=True, action="always") as caught,
@@ -172,6 +192,7 @@ class _Fit:
                 self.checkpoints.write()
                 raise
             seconds = time.perf_counter() - self._started
+            self.model.classes_ = source.classes
         self.checkpoints.write()
         for warning in caught:
             err.print(f"warning: {warning.message}")

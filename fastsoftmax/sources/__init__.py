@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from fastsoftmax.sources._arrays import ArraySource, NpySource, open_npz
 from fastsoftmax.sources._chunk_source import ChunkSource
+from fastsoftmax.sources._formats import TABLES, Format, file_format
+from fastsoftmax.sources._labels import describe
 
 __all__ = ["ArraySource", "ChunkSource", "Chunks", "open_source"]
-
-_SVMLIGHT = (".svm", ".svmlight", ".libsvm")
 
 
 class Chunks(NamedTuple):
@@ -67,6 +67,10 @@ def open_source(
     chunk_rows: int | None = None,
     *,
     labelled: bool = True,
+    format: Format | None = None,
+    classes: Any = None,
+    zero_based: bool | Literal["auto"] = "auto",
+    n_features: int | None = None,
 ) -> ChunkSource:
     r"""Open a data set for `SoftmaxRegression.fit` or `SoftmaxObjective.from_chunks`.
 
@@ -76,17 +80,31 @@ def open_source(
     Parameters
     ----------
     path : str or Path
-        A .parquet or .pq file, or a directory of .parquet files; a .csv file; an svmlight file
-        (.svm, .svmlight, .libsvm); X.npy beside y.npy, or a directory with X.npy and y.npy or with
-        pairs X_*.npy and y_*.npy; a .npz file with X and y.
+        A .parquet or .pq file, or a directory of them; a .csv or .tsv file; an svmlight file (.svm,
+        .svmlight, .libsvm, or any other name if its first line is svmlight); X.npy beside y.npy, or
+        a directory with X.npy and y.npy or with pairs X_*.npy and y_*.npy; a .npz file with X and
+        y. Text may be compressed (.gz, .bz2, .xz, .zst; .zip for CSV alone).
     target : str, optional
         Column of the labels, in Parquet and CSV files.
     features : list of str, optional
-        Names of the columns to read as features, in this order; by default all but the target.
+        Names of the columns to read as features, in this order; by default all but the target, the
+        index that pandas wrote to a Parquet file, and columns of CSV files without a name. A list
+        column of a Parquet file is as many features as its lists have values.
     chunk_rows : int, optional
         Rows of a chunk at most; by default what fills 16 MiB.
     labelled : bool, default True
         Whether there are labels. Without them only the method ``features`` can be called.
+    format : {"parquet", "csv", "tsv", "svmlight", "npy", "npz"}, optional
+        The format, where the name does not tell it.
+    classes : array-like, optional
+        The classes of a model. Labels are read in their type, and codes are indices into them; see
+        `ChunkSource.use_classes`. By default the labels that occur: in CSV files numbers if all
+        are, and otherwise text.
+    zero_based : bool or "auto", default "auto"
+        Whether columns of an svmlight file are counted from 0; "auto": if there is a column 0. For
+        a second file pass the first one's attribute ``zero_based``, and its ``n_features``.
+    n_features : int, optional
+        The number of features that is expected. An svmlight file may have fewer.
 
     Returns
     -------
@@ -96,10 +114,10 @@ def open_source(
     Raises
     ------
     ValueError
-        If a file is not what it claims to be, here or while it is streamed. The message names the
-        file, and its row group, rows or lines.
+        If a file is not what it claims to be, here or while it is streamed, or has labels that are
+        not among ``classes``. The message names the file, and its row group, rows or lines.
     ImportError
-        If the file is a Parquet file and pyarrow is not installed.
+        If the file is a Parquet file and pyarrow is not installed, or .zst and zstandard is not.
 
     Examples
     --------
@@ -118,37 +136,61 @@ def open_source(
     0.6931
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or directory")
-    if has_columns(path):
+    kind = file_format(path, format)
+    source = _open(
+        path,
+        kind,
+        format is not None,
+        target,
+        features,
+        chunk_rows,
+        zero_based,
+        n_features,
+        labelled,
+    )
+    if n_features is not None and source.n_features != n_features:
+        raise ValueError(f"{path}: expected {n_features} features, got {source.n_features}")
+    if classes is not None and labelled:
+        unknown = source.use_classes(classes)
+        if len(unknown):
+            raise ValueError(
+                f"{path}: expected labels among the classes, {describe(source.classes)}; got "
+                f"others, {describe(unknown)}"
+            )
+    return source
+
+
+def _open(
+    path: Path,
+    kind: Format,
+    any_name: bool,
+    target: str | None,
+    features: list[str] | None,
+    chunk_rows: int | None,
+    zero_based: bool | Literal["auto"],
+    n_features: int | None,
+    labelled: bool,
+) -> ChunkSource:
+    """Open a data set of a known format; see `open_source`."""
+    if kind in TABLES:
         if labelled and target is None:
             raise ValueError(f"{path}: no labels: name their column with target")
         target = target if labelled else None
-        if path.suffix == ".csv":
-            from fastsoftmax.sources._text import CSVSource
+        if kind == "parquet":
+            from fastsoftmax.sources._parquet import ParquetSource
 
-            return CSVSource(path, target, features, chunk_rows)
-        from fastsoftmax.sources._parquet import ParquetSource
+            return ParquetSource(path, target, features, chunk_rows, any_name)
+        from fastsoftmax.sources._text import CSVSource
 
-        return ParquetSource(path, target, features, chunk_rows)
-    if not path.is_dir() and path.suffix not in (*_SVMLIGHT, ".npz", ".npy"):
-        raise ValueError(
-            f"{path}: expected .parquet, .csv, .npy, .npz, {', '.join(_SVMLIGHT)} or a directory "
-            f'of .parquet or .npy files, got "{path.suffix}"'
-        )
+        return CSVSource(path, target, features, chunk_rows, "," if kind == "csv" else "\t")
     if target is not None or features is not None:
         raise ValueError(f"{path}: target and features are for files whose columns have names")
-    if path.suffix in _SVMLIGHT:
+    if kind == "svmlight":
         from fastsoftmax.sources._text import SvmlightSource
 
-        return SvmlightSource(path, chunk_rows)
-    if path.suffix == ".npz":
+        return SvmlightSource(
+            path, chunk_rows, None if zero_based == "auto" else zero_based, n_features
+        )
+    if kind == "npz":
         return open_npz(path, chunk_rows, labelled)
     return NpySource(path, chunk_rows, labelled)
-
-
-def has_columns(path: Path) -> bool:
-    """Whether a data set has named columns, so that ``target`` and ``features`` can be chosen."""
-    if path.is_dir():
-        return any(path.rglob("*.parquet"))
-    return path.suffix in (".parquet", ".pq", ".csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation.dataset import stack
+from fastsoftmax.sources._labels import (
+    as_labels,
+    describe,
+    index_among,
+    match_labels,
+    merge_labels,
+    whole_as_integers,
+)
 
 Array = npt.NDArray[Any]
 
@@ -20,8 +29,6 @@ Array = npt.NDArray[Any]
 _CHUNK_BYTES = 16 << 20
 # The rows of a chunk are a multiple of this, so that any kernel's blocks lie whole in one chunk.
 _MIN_ROWS = 1024
-# Integer labels are encoded by a table where fewer integers than this lie between the classes.
-_MAX_TABLE = 1 << 16
 
 
 class UntakenChunk(NamedTuple):
@@ -58,17 +65,18 @@ class ChunkSource:
         Number of columns of X.
     feature_names : list of str or None
         Names of the columns of X, if the file has names.
+    columns : list of str or None
+        Names of the file's columns that hold them: each one of lists holds several features.
     target : str or None
         Name of the column of the labels, if it has one.
     classes : ndarray of shape (n_classes,)
-        The distinct labels, sorted; a code is an index into them.
+        The distinct labels, sorted, unless `use_classes` was called; a code is an index into them.
+    zero_based : bool or None
+        Whether the columns of an svmlight file are counted from 0; None for other files.
     dtype : dtype or None
         Set it to have chunks converted to it; None leaves them the dtype of the file.
     digest : tuple of int
         Checksums of the features and of the codes; empty until the first pass is complete.
-    has_open_width : bool
-        Whether ``n_features`` is only the largest feature that occurs in the file, to be raised if
-        there are more.
 
     Raises
     ------
@@ -89,7 +97,7 @@ class ChunkSource:
     (3, ['yes', 'yes'])
     """
 
-    has_open_width = False
+    zero_based: bool | None = None
 
     def __init__(
         self,
@@ -99,12 +107,15 @@ class ChunkSource:
         files: list[Path] | None = None,
     ) -> None:
         self.path, self.n_features, self.feature_names = path, n_features, feature_names
-        self.n_rows = 0
+        self.columns, self.n_rows = feature_names, 0
         self.target: str | None = None
         self.classes: Array = np.empty(0)
         self.digest: tuple[int, ...] = ()
         self.dtype: np.dtype[Any] | None = None
-        self._side: Callable[[int, int], Array] | None = None  # which rows; see `_drawn`
+        self._found: Array = np.empty(0)  # the distinct labels as the file has them, sorted
+        self._codes: Array | None = None  # of each of them, where it is not its index
+        self._sides: list[Callable[[int, int], Array]] = []  # which rows; see `_drawn`
+        self._total = 0  # number of rows of which these are one side
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
     @property
@@ -160,8 +171,43 @@ class ChunkSource:
         y : ndarray of shape (n_rows,)
             The labels themselves, not their codes.
         """
+        if self._codes is not None and (self._codes < 0).any():
+            raise ValueError(f"{self.path}: labels that are not among the classes")
         matrices, codes = zip(*((X.copy(), codes) for X, codes in self()), strict=True)
         return stack(matrices), self.classes[np.concatenate(codes)]
+
+    def use_classes(self, classes: Any) -> Array:
+        """Have codes be indices into these classes, for example those of a model.
+
+        Labels are read in the type of the classes: the number 1 is the text "1" where classes are
+        text, True is 1 where they are numbers, and so on.
+
+        Parameters
+        ----------
+        classes : array-like of shape (n_classes,)
+            The classes, in any order; they become the attribute ``classes``.
+
+        Returns
+        -------
+        ndarray
+            The labels of the file that are not among them, whose code is -1.
+
+        Raises
+        ------
+        ValueError
+            If no label is among the classes, or if two classes are one as labels of this file.
+        """
+        classes = as_labels("classes", np.asarray(classes))
+        try:
+            codes = match_labels(self._found, classes)
+            if (codes < 0).all():
+                raise ValueError(
+                    f"expected labels that are {describe(classes)}, got {describe(self._found)}"
+                )
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+        self.classes, self._codes = classes, codes
+        return self._found[codes < 0]
 
     def split(self, fraction: float, seed: int = 0) -> tuple[ChunkSource, ChunkSource]:
         """Split the rows at random; nothing is stored for it.
@@ -186,14 +232,17 @@ class ChunkSource:
         """
         if not 0 < fraction < 1:
             raise ValueError(f"fraction: expected a number between 0 and 1, got {fraction}")
-        step = 1 << 20
+        step, total = 1 << 20, self._total or self.n_rows
+        # A side is split by other draws than those that made it.
+        key = [seed, len(self._sides)] if self._sides else seed
         sources = copy.copy(self), copy.copy(self)
         for source, drawn in zip(sources, (False, True), strict=True):
-            source.digest = ()
-            source._side = side = functools.partial(_drawn, seed, int(fraction * 2**64), drawn)
+            source.digest, source._total = (), total
+            side = functools.partial(_drawn, key, int(fraction * 2**64), drawn)
+            source._sides = [*self._sides, side]
             source.n_rows = sum(
-                int(np.count_nonzero(side(first, min(step, self.n_rows - first))))
-                for first in range(0, self.n_rows, step)
+                len(source._numbers(first, min(step, total - first)))
+                for first in range(0, total, step)
             )
             if source.n_rows == 0:
                 raise ValueError(f"{self.path}: {self.n_rows} rows are too few to split")
@@ -207,8 +256,8 @@ class ChunkSource:
         first = 0
         for where, n_rows, take, labels in self._read(labelled):
             numbers = None
-            if self._side is not None:
-                numbers = np.flatnonzero(self._side(first, n_rows))
+            if self._sides:
+                numbers = self._numbers(first, n_rows)
                 labels = None if labels is None else labels[numbers]
             first += n_rows
             if (n_rows if numbers is None else len(numbers)) == 0:
@@ -218,6 +267,11 @@ class ChunkSource:
                 with np.errstate(over="ignore"):  # what overflows is found to be infinite later
                     X = X.astype(self.dtype, copy=False)
             yield where, X, labels
+
+    def _numbers(self, first: int, n_rows: int) -> Array:
+        """Return which of the rows from ``first`` on are on this side of all splits."""
+        drawn = [side(first, n_rows) for side in self._sides]
+        return np.flatnonzero(np.logical_and.reduce(drawn))
 
     def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         """Yield all rows of the files, with or without their labels."""
@@ -234,43 +288,30 @@ class ChunkSource:
 
     def _find_classes(self, chunks: Iterable[tuple[str, Array]]) -> None:
         """Set ``n_rows`` and ``classes`` from all labels; each chunk says where they come from."""
-        found: list[Array] = []  # one array at most
+        found: Array | None = None
         for where, labels in chunks:
-            labels = _as_labels(where, labels)
+            labels = as_labels(where, labels)
             self.n_rows += len(labels)
-            found = [np.unique(np.concatenate([*found, np.unique(labels)]))]
-        if self.n_rows == 0:
+            if len(labels):
+                labels = np.unique(labels)
+                found = labels if found is None else merge_labels(where, found, labels)
+        if found is None:
             raise ValueError(f"{self.path}: no rows")
-        self.classes = found[0]
-        if self.classes.dtype.kind == "f" and (self.classes == np.round(self.classes)).all():
-            self.classes = self.classes.astype(np.int64)
+        self.classes = self._found = whole_as_integers(found)
+
+    def _index(self, where: str, labels: Array) -> Array | None:
+        """Return the index of each label among those found, None if one is not there."""
+        return index_among(as_labels(where, labels), self._found)
 
     def _encode(self, where: str, labels: Array) -> Array:
         """Return the codes of labels as a file has them."""
-        labels, classes = _as_labels(where, labels), self.classes
-        if labels.dtype.kind == "f" and classes.dtype.kind == "i":
-            labels = labels.astype(np.int64)
-        n_values = _MAX_TABLE
-        if classes.dtype.kind in "iu":
-            n_values = int(classes[-1]) - int(classes[0]) + 1
-        if n_values < _MAX_TABLE:
-            codes = labels.astype(np.int64) - int(classes[0])
-            known = codes.min(initial=0) >= 0 and codes.max(initial=0) < n_values
-            if known and n_values > len(classes):
-                # A table is ten times as fast as a search.
-                table = np.full(n_values, -1)
-                table[classes - classes[0]] = np.arange(len(classes))
-                codes = table[codes]
-                known = codes.min(initial=0) >= 0
-        else:
-            codes = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
-            known = (classes[codes] == labels).all()
-        if not known:
+        codes = self._index(where, labels)
+        if codes is None:
             raise ValueError(f"{where}: labels that were not there when the source was opened")
-        return codes
+        return codes if self._codes is None else self._codes[codes]
 
 
-def _drawn(seed: int, threshold: int, drawn: bool, first: int, n_rows: int) -> Array:
+def _drawn(seed: int | list[int], threshold: int, drawn: bool, first: int, n_rows: int) -> Array:
     """Return which of the rows from ``first`` on are drawn, or else which are not drawn."""
     # The seed and a row's number alone decide; the probability is threshold / 2^64.
     numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
@@ -278,12 +319,26 @@ def _drawn(seed: int, threshold: int, drawn: bool, first: int, n_rows: int) -> A
 
 
 def select_columns(
-    path: Path, present: list[str], target: str | None, features: list[str] | None
+    path: Path,
+    present: list[str],
+    target: str | None,
+    features: list[str] | None,
+    left_out: Callable[[str], Any],
 ) -> list[str]:
-    """Check that the columns asked for are there, and return those of the features."""
+    """Check that the columns asked for are there, and return those of the features.
+
+    Where no features are asked for, these are all but those that ``left_out`` tells.
+    """
+    twice = [name for name, count in Counter(present).items() if count > 1]
+    twice += [name for name, count in Counter(features).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: columns whose names occur more than once: {_listed(twice)}")
     if target is not None and target not in present:
         raise ValueError(f'{path}: no column "{target}"; there are {_listed(present)}')
-    names = [name for name in present if name != target] if features is None else list(features)
+    if features is None:
+        names = [name for name in present if name != target and not left_out(name)]
+    else:
+        names = list(features)
     if target in names:
         raise ValueError(f'{path}: column "{target}": expected labels or a feature, not both')
     missing = [name for name in names if name not in present]
@@ -295,21 +350,6 @@ def select_columns(
 def _listed(names: list[str]) -> str:
     """Return the first few names as text."""
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-
-
-def _as_labels(where: str, labels: Array) -> Array:
-    """Return labels as numbers or strings, and refuse missing ones."""
-    if labels.dtype.kind == "O":
-        if any(label is None or label != label for label in labels):
-            raise ValueError(f"{where}: missing labels")
-        return labels.astype(str)
-    if labels.dtype.kind not in "iubfUT":
-        raise ValueError(
-            f"{where}: expected labels that are numbers or strings, got {labels.dtype}"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError(f"{where}: missing or infinite labels")
-    return labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +15,15 @@ import numpy as np
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.stream import read_ahead
-from fastsoftmax.sources._chunk_source import Array, ChunkSource, UntakenChunk, select_columns
+from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
+from fastsoftmax.sources._formats import files_of, named_format
+from fastsoftmax.sources._labels import Array
 from fastsoftmax.sources._table_rows import Columns
 
 try:
     import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.dataset
     import pyarrow.parquet as pq
 except ImportError as error:
     raise ImportError('reading Parquet needs pip install "fastsoftmax[parquet]"') from error
@@ -33,14 +39,21 @@ _BUFFERS_BYTES = 64 << 20
 _AHEAD = 2
 # Rows whose labels are read at a time, when they are read alone.
 _LABEL_ROWS = 1 << 18
+# pandas' name for an index without one, where its metadata have got lost.
+_INDEX = re.compile("__index_level_[0-9]+__")
 
 
 class _File(NamedTuple):
-    """A Parquet file, its footer, and for each row group the number of the row after its last."""
+    """A Parquet file and its footer.
+
+    ``ends`` has for each row group the number of the row after its last. ``constants`` are the
+    columns whose one value stands in the names of the folders (hive partitions).
+    """
 
     path: Path
     footer: Any
     ends: Array
+    constants: dict[str, Any]
 
     def where(self, first: int, stop: int) -> str:
         """Name the file and the row groups of the rows from ``first`` to before ``stop``."""
@@ -56,11 +69,16 @@ class _File(NamedTuple):
         # Decoding alone took them 1.2 s of both cores; pyarrow's took 1.6 for batches of 20,000
         # rows, 1.3 for large ones. `pyarrow.dataset` would hold many batches in its queues.
         first = 0
-        buffer = min(_BUFFER_BYTES, max(_BUFFERS_BYTES // len(names), 4096))
+        stored = [name for name in names if name not in self.constants]
+        buffer = min(_BUFFER_BYTES, max(_BUFFERS_BYTES // max(len(stored), 1), 4096))
         options: Any = {"pre_buffer": False, "buffer_size": buffer}
         try:
             with pq.ParquetFile(self.path, metadata=self.footer, **options) as file:
-                for batch in file.iter_batches(n_rows, columns=names, use_threads=True):
+                for batch in file.iter_batches(n_rows, columns=stored, use_threads=True):
+                    for name in names:
+                        if name in self.constants:
+                            column = pa.repeat(self.constants[name], len(batch))
+                            batch = batch.append_column(name, column)
                     yield first, batch.select(names)
                     first += len(batch)
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -76,18 +94,28 @@ class ParquetSource(ChunkSource):
     """
 
     def __init__(
-        self, path: Path, target: str | None, features: list[str] | None, chunk_rows: int | None
+        self,
+        path: Path,
+        target: str | None,
+        features: list[str] | None,
+        chunk_rows: int | None,
+        any_name: bool,
     ) -> None:
-        paths = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-        self._files = [_open(file) for file in paths]
-        schema, *others = (file.footer.schema.to_arrow_schema() for file in self._files)
-        names = select_columns(path, schema.names, target, features)
-        super().__init__(path, len(names), names, paths)
-        self.target = target
-        self._dtype = _common_dtype(paths[0], schema, names)
-        self._names = names
-        for file, other in zip(paths[1:], others, strict=True):
-            _check_schema(file, other, schema, names if target is None else [*names, target])
+        self._files = _open_all(path, any_name)
+        schema, *others = (_schema(file) for file in self._files)
+        index = _index_columns(self._files[0].path, schema)
+        columns = select_columns(path, schema.names, target, features, index)
+        for file, other in zip(self._files[1:], others, strict=True):
+            _check_schema(file.path, other, schema, columns, target)
+        self._widths = {name: self._width(schema, name) for name in columns}
+        names = [
+            name if width is None else f"{name}[{i}]"
+            for name, width in self._widths.items()
+            for i in range(1 if width is None else width)
+        ]
+        super().__init__(path, len(names), names, [file.path for file in self._files])
+        self.columns, self.target = columns, target
+        self._dtype = _common_dtype(self._files[0].path, schema, columns)
         self._rows = self._chunk_rows(chunk_rows, self._dtype.itemsize)
         # Large batches are decoded faster, but small chunks are put side by side faster.
         self._batch_rows = max(self._rows, 2 * self._chunk_rows(None, self._dtype.itemsize))
@@ -97,6 +125,17 @@ class ParquetSource(ChunkSource):
                 for file in self._files
                 for first, batch in file.batches([target], _LABEL_ROWS)
             )
+
+    def _width(self, schema: Any, name: str) -> int | None:
+        """Return how many values the lists of a column have, None if it is no column of lists."""
+        kind = schema.field(name).type
+        if pa.types.is_fixed_size_list(kind):
+            return int(kind.list_size)
+        if not _is_list(kind):
+            return None
+        firsts = (batch.column(0) for file in self._files for _, batch in file.batches([name], 1))
+        lengths = (pc.list_value_length(column)[0].as_py() for column in firsts)
+        return next((length for length in lengths if length is not None), 0)
 
     def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         try:
@@ -112,7 +151,7 @@ class ParquetSource(ChunkSource):
         # A chunk gets its block when it is taken: one that nobody takes must not use up a block,
         # or the chunk that the caller still reads would be written over.
         blocks = itertools.cycle(np.empty((2, rows + 1, self.n_features), dtype))
-        names = [*self._names, self.target] if labelled and self.target else self._names
+        names = [*self._widths, *([self.target] if labelled and self.target else [])]
         decoded = (
             (file, first, batch)
             for file in self._files
@@ -121,7 +160,7 @@ class ParquetSource(ChunkSource):
         with contextlib.closing(read_ahead(decoded, _AHEAD)) as batches:
             for file, first, batch in batches:
                 columns = Columns(self._features(file, first, batch), dtype)
-                labels = _to_numpy(batch.column(self.n_features)) if labelled else None
+                labels = _to_numpy(batch.column(len(self._widths))) if labelled else None
                 for start in range(0, len(batch), rows):
                     stop = min(start + rows, len(batch))
                     yield UntakenChunk(
@@ -133,12 +172,24 @@ class ParquetSource(ChunkSource):
 
     def _features(self, file: _File, first: int, batch: Any) -> list[Array]:
         """Return the columns of features of a batch, and refuse missing values."""
-        columns = batch.columns[: self.n_features]
-        for name, column in zip(self._names, columns, strict=True):
+        arrays: list[Array] = []
+        for (name, width), column in zip(self._widths.items(), batch.columns, strict=False):
             if column.null_count:
                 row = first + int(np.flatnonzero(column.is_null())[0])
                 raise ValueError(f'{file.where(row, row + 1)}: column "{name}": missing values')
-        return [_to_numpy(column) for column in columns]
+            if width is None:
+                arrays.append(_to_numpy(column))
+                continue
+            where = f'{file.where(first, first + len(batch))}: column "{name}"'
+            values = column.flatten()
+            if values.null_count:
+                raise ValueError(f"{where}: missing values")
+            lengths = pc.list_value_length(column).to_numpy()
+            if (lengths != width).any():
+                other = lengths[lengths != width][0]
+                raise ValueError(f"{where}: expected lists of {width} values, got one of {other}")
+            arrays.extend(_to_numpy(values).reshape(-1, width).T)
+        return arrays
 
 
 def _take(
@@ -156,24 +207,100 @@ def _take(
     return block[:n_rows]
 
 
-def _open(path: Path) -> _File:
+def _open_all(path: Path, any_name: bool) -> list[_File]:
+    """Read the footers of a file, or of all files of a folder and the constants it names."""
+    if not path.is_dir():
+        return [_open(path, {})]
+    paths = files_of(path)
+    if not paths:
+        raise ValueError(f"{path}: expected Parquet files, found none")
+    others = [file for file in paths if named_format(file) != "parquet"]
+    if others and not any_name:
+        raise ValueError(
+            f"{path}: expected Parquet files only, got {others[0].relative_to(path)}: remove it, "
+            'begin its name with "_" to have it ignored, or give the format "parquet" to all files'
+        )
+    if not any("=" in part for file in paths for part in file.relative_to(path).parts[:-1]):
+        return [_open(file, {}) for file in paths]
+    try:
+        dataset = pyarrow.dataset.dataset(
+            [str(file) for file in paths],
+            format="parquet",
+            partitioning="hive",
+            partition_base_dir=str(path),
+        )
+        values = [
+            pyarrow.dataset.get_partition_keys(fragment.partition_expression)
+            for fragment in dataset.get_fragments()
+        ]
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a folder of Parquet files: {error}") from None
+    types = {name: dataset.schema.field(name).type for keys in values for name in keys}
+    return [
+        _open(file, {name: pa.scalar(keys.get(name), kind) for name, kind in types.items()})
+        for file, keys in zip(paths, values, strict=True)
+    ]
+
+
+def _open(path: Path, constants: dict[str, Any]) -> _File:
     """Read the footer of a file."""
     try:
         footer = pq.read_metadata(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable Parquet file: {error}") from None
     sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-    return _File(path, footer, np.cumsum(sizes))
+    return _File(path, footer, np.cumsum(sizes), constants)
 
 
-def _check_schema(path: Path, schema: Any, expected: Any, names: list[str]) -> None:
+def _schema(file: _File) -> Any:
+    """Return the schema of a file and of the constants that belong to it."""
+    try:
+        schema = file.footer.schema.to_arrow_schema()
+    except (pa.ArrowException, ValueError) as error:
+        raise ValueError(f"{file.path}: not a readable Parquet file: {error}") from None
+    for name, value in file.constants.items():
+        schema = schema.append(pa.field(name, value.type))
+    return schema
+
+
+def _index_columns(path: Path, schema: Any) -> Callable[[str], bool]:
+    """Return a function that tells columns that pandas wrote of an index."""
+    try:
+        columns = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        index = {column for column in columns if isinstance(column, str)}
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"{path}: damaged metadata of pandas") from None
+    return lambda name: name in index or _INDEX.fullmatch(name) is not None
+
+
+def _check_schema(
+    path: Path, schema: Any, expected: Any, columns: list[str], target: str | None
+) -> None:
     """Refuse a file whose columns differ from those of the first one."""
-    for name in names:
-        if name not in schema.names:
-            raise ValueError(f'{path}: no column "{name}", which other files have')
+    for name in columns if target is None else [*columns, target]:
+        if schema.names.count(name) != 1:
+            what = "more than one" if name in schema.names else "no"
+            raise ValueError(f'{path}: {what} column "{name}", which other files have')
         want, got = expected.field(name).type, schema.field(name).type
-        if want != got:
+        same = _label_kind(want) == _label_kind(got) if name == target else want == got
+        if not same:
             raise ValueError(f'{path}: column "{name}": expected {want} as before, got {got}')
+
+
+def _label_kind(kind: Any) -> str:
+    """Return what labels of a type are, whatever their size and encoding."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    for name in ("integer", "floating", "string", "large_string"):
+        if getattr(pa.types, f"is_{name}")(kind):
+            return name.removeprefix("large_")
+    return "string" if str(kind) == "string_view" else str(kind)
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether a column's values are lists."""
+    types = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_such(kind) for is_such in types)
 
 
 def _to_numpy(column: Any) -> Array:
@@ -188,9 +315,12 @@ def _common_dtype(path: Path, schema: Any, names: list[str]) -> np.dtype[Any]:
     dtypes: set[np.dtype[Any]] = set()
     for name in names:
         kind = schema.field(name).type
+        kind = kind.value_type if _is_list(kind) else kind
         numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         if not any(is_such(kind) for is_such in numeric):
-            raise ValueError(f'{path}: column "{name}": expected numbers, got {kind}')
+            raise ValueError(
+                f'{path}: column "{name}": expected numbers, got {schema.field(name).type}'
+            )
         dtypes.add(np.dtype(kind.to_pandas_dtype()))
     if len(dtypes) == 1:
         return dtypes.pop()

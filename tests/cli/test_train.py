@@ -53,3 +53,24 @@ def test_wrong_arguments(arguments, message, digits, command):
     assert code == 2
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_decimals_that_are_no_classes(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i},{i / 7}\n" for i in range(50)))
+    code, _, errors = command("train", "a.csv", "--target", "y")
+    assert code == 2
+    assert errors == "error: a.csv: y: expected classes, got 50 different decimals in 50 rows\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(MemoryError(), "not enough memory"), (MemoryError("of 9 TiB"), "not enough memory: of 9 TiB"),
+     (OverflowError("too large"), "too large")],
+)  # fmt: skip
+def test_too_large_is_one_line(error, message, iris, command, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("fastsoftmax.sources.open_source", fail)
+    assert command("train", "iris.csv", "--target", "species")[::2] == (2, f"error: {message}\n")

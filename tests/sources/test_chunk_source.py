@@ -51,6 +51,21 @@ def test_one_side_of_a_split_in_memory_and_streamed(kind, tmp_path, problem):
     assert objective(side)(w)[0] == SoftmaxObjective(rows, codes, l2=0.1)(w)[0]
 
 
+def test_a_side_is_split_again(tmp_path, problem):
+    X, y, _ = problem
+    source = open_source(*write("npy", tmp_path, X, y), chunk_rows=700)
+    train, test = source.split(0.25, seed=3)
+    first, second = train.split(0.25, seed=3)
+    third, fourth = second.split(0.5, seed=3)
+    rows = [collect(side)[0] for side in (test, first, third, fourth)]
+    assert [len(r) for r in rows] == [side.n_rows for side in (test, first, third, fourth)]
+    assert 0.2 < (len(rows[2]) + len(rows[3])) / train.n_rows < 0.3
+    both = np.concatenate(rows)
+    np.testing.assert_array_equal(both[np.argsort(both[:, 0])], X[np.argsort(X[:, 0])])
+    counts = [side.n_rows for side in train.split(0.5, seed=3)]
+    assert 0.9 < counts[0] / counts[1] < 1.1
+
+
 def test_split_refused(tmp_path, problem):
     X, y, _ = problem
     source = open_source(*write("npz", tmp_path, X[:2], np.array([0, 1])))

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from source_files import NAMES, N, check, collect, open_and_stream, table, write_parquet
@@ -93,6 +95,10 @@ def test_parquet_missing_values(tmp_path):
         "row groups? .*1: missing": {"a": ones, "y": [0, 1, None, 1]},
         "row groups? .*missing labels": {"a": ones, "y": ["u", "v", None, "u"]},
         'column "a": expected numbers, got string': {"a": ["1"] * 4, "y": [0, 1, 0, 1]},
+        "expected labels that are numbers or strings, got others": {
+            "a": ones,
+            "y": [[0], [1], [0], [1]],
+        },
         "expected labels that are numbers or strings": {
             "a": ones,
             "y": pa.array([0, 1, 0, 1], pa.timestamp("s")),
@@ -149,3 +155,141 @@ def test_without_pyarrow_the_extra_is_named(tmp_path):
         [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, timeout=300
     )
     assert 'pip install "fastsoftmax[parquet]"' in result.stderr
+
+
+@pytest.mark.parametrize("index", ["unnamed", "named", "two", "lost", "range"])
+def test_an_index_that_pandas_wrote_is_no_feature(index, tmp_path):
+    frame = pd.DataFrame({"a": np.arange(6.0), "y": [0, 0, 0, 1, 1, 1]})
+    if index == "two":
+        frame.index = pd.MultiIndex.from_arrays(
+            [np.arange(6), np.arange(6) + 10], names=["i", None]
+        )
+    elif index != "range":
+        frame.index = pd.Index(np.arange(6) * 3, name="i" if index == "named" else None)
+    columns = pa.Table.from_pandas(frame)
+    pq.write_table(
+        columns.replace_schema_metadata() if index == "lost" else columns, tmp_path / "a.parquet"
+    )
+    assert open_source(tmp_path / "a.parquet", "y").feature_names == ["a"]
+    if index in ("named", "two"):
+        source = open_source(tmp_path / "a.parquet", "y", features=["i", "a"])
+        np.testing.assert_array_equal(collect(source)[0][:, 1], frame["a"])
+        assert open_source(tmp_path / "a.parquet", "i").n_features == 2
+    if index == "unnamed":
+        source = open_source(tmp_path / "a.parquet", "y", features=["__index_level_0__"])
+        np.testing.assert_array_equal(collect(source)[0][:, 0], frame.index)
+
+
+def put(folder, name, **columns):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def test_a_folder_is_read_by_the_rules_of_pyarrow(tmp_path):
+    for i, name in enumerate(["b.parquet", "a.PQ", "sub/c.parquet"]):
+        put(tmp_path, name, a=[float(i)], y=[i])
+    for name in (".hidden.parquet", "_metadata", ".ipynb_checkpoints/b.parquet", "_tmp/d.parquet"):
+        put(tmp_path, name, a=[100.0], y=[100])
+    (tmp_path / "_SUCCESS").write_text("")
+    (tmp_path / ".b.parquet.crc").write_text("")
+    source = open_source(tmp_path, "y")
+    assert collect(source)[0].ravel().tolist() == [1, 0, 2]
+    want = pa.dataset.dataset(tmp_path, format="parquet", partitioning="hive").to_table()
+    assert sorted(want["a"].to_pylist()) == [0, 1, 2]
+    put(tmp_path, "part-0", a=[3.0], y=[3])
+    with pytest.raises(ValueError, match="expected Parquet files only, got part-0"):
+        open_source(tmp_path, "y")
+    assert collect(open_source(tmp_path, "y", format="parquet"))[0].ravel().tolist() == [1, 0, 3, 2]
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="link to a folder"):
+        open_source(tmp_path, "y")
+
+
+def test_partitions_in_folder_names_are_columns(tmp_path, monkeypatch):
+    for year in (2023, 2024):
+        for kind in ("rose", "lily"):
+            put(tmp_path, f"d/year={year}/kind={kind}/0.parquet", a=[1.0 * year, 2.0, 3.0])
+    want = pa.dataset.dataset(tmp_path / "d", partitioning="hive").to_table()
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "d", "d"):
+        source = open_source(path, "kind", chunk_rows=2)
+        assert source.feature_names == ["a", "year"]
+        X, y = source.load()
+        np.testing.assert_array_equal(X, np.column_stack([want["a"], want["year"]]))
+        assert y.tolist() == want["kind"].to_pylist()
+    source = open_source("d", "kind", features=["year"])
+    assert collect(source)[0].ravel().tolist() == [2023] * 6 + [2024] * 6
+    with pytest.raises(ValueError, match='column "kind": expected numbers, got string'):
+        open_source("d", "year")
+    put(tmp_path, "d/x.parquet", a=[1.0])
+    with pytest.raises(ValueError, match="missing"):
+        open_and_stream("d", "kind")
+    put(tmp_path, "e/year=1/0.parquet", a=[1.0], year=[5.0])
+    with pytest.raises(ValueError, match="^e: .*year"):
+        open_source("e", "a")
+
+
+@pytest.mark.parametrize("chunk_rows", [None, 7])
+@pytest.mark.parametrize("kind", ["list", "large", "fixed"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_column_of_lists_is_features(kind, alone, chunk_rows, tmp_path):
+    X = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
+    types = {
+        "list": pa.list_(pa.float32()),
+        "large": pa.large_list(pa.float32()),
+        "fixed": pa.list_(pa.float32(), 8),
+    }
+    y = np.arange(50) % 3
+    columns = {"emb": pa.array(X.tolist(), types[kind]), "y": y}
+    if not alone:
+        columns["b"] = y.astype(np.float32)
+        X = np.column_stack([X, y]).astype(np.float32)
+    for i, rows in enumerate((slice(0), slice(0, 30), slice(30, None))):
+        put(tmp_path, f"{i}.parquet", **{name: c[rows] for name, c in columns.items()})
+    source = open_source(tmp_path, "y", chunk_rows=chunk_rows)
+    assert source.feature_names[:2] == ["emb[0]", "emb[1]"]
+    assert source.columns == (["emb"] if alone else ["emb", "b"])
+    check(source, X, y, np.arange(3.0 * (X.shape[1] + 1)))
+
+
+def test_lists_that_are_no_features(tmp_path):
+    y = [0, 1, 0]
+    for values, message in (
+        ([[1.0, 2], [3, 4], [5]], r'column "emb": expected lists of 2 values, got one of 1'),
+        ([[1.0, 2], [3, 4], None], 'column "emb": missing values'),
+        ([[1.0, 2], [3, None], [5, 6]], 'column "emb": missing values'),
+        ([["a"], ["b"], ["c"]], 'column "emb": expected numbers, got list'),
+        ([[], [], []], "expected"),
+    ):
+        put(tmp_path, "a.parquet", emb=values, y=y)
+        with pytest.raises(ValueError, match=message):
+            open_and_stream(tmp_path / "a.parquet", "y")
+
+
+def test_labels_stored_in_several_ways(tmp_path):
+    labels = pa.array(["u", "v"])
+    for i, kind in enumerate(
+        (pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()))
+    ):
+        put(tmp_path, f"s/{i}.parquet", a=[1.0, 2.0], y=labels.cast(kind))
+        put(tmp_path, f"i/{i}.parquet", a=[1.0, 2.0], y=np.array([1, 2], f"i{2 << i}"[:2]))
+    assert open_source(tmp_path / "s", "y").load()[1].tolist() == ["u", "v"] * 3
+    assert open_source(tmp_path / "i", "y").load()[1].tolist() == [1, 2] * 3
+    put(tmp_path, "i/9.parquet", a=[1.0, 2.0], y=labels)
+    with pytest.raises(ValueError, match="expected int16 as before, got string"):
+        open_source(tmp_path / "i", "y")
+
+
+def test_repeated_names(tmp_path):
+    table = pa.Table.from_arrays(
+        [pa.array([1.0, 2]), pa.array([3.0, 4]), pa.array([0, 1])], list("aay")
+    )
+    pq.write_table(table, tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="b.parquet: columns whose names occur more than once: a"):
+        open_source(tmp_path / "b.parquet", "y")
+    put(tmp_path, "a.parquet", a=[1.0], y=[0])
+    with pytest.raises(ValueError, match='b.parquet: more than one column "a"'):
+        open_source(tmp_path, "y")
+    with pytest.raises(ValueError, match="names occur more than once: a"):
+        open_source(tmp_path / "a.parquet", "y", features=["a", "a"])

@@ -1,0 +1,156 @@
+"""Formats of files: what their names and first lines tell; and files that are compressed."""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, get_args
+
+Format = Literal["parquet", "csv", "tsv", "svmlight", "npy", "npz"]
+
+# Formats whose columns have names.
+TABLES = ("parquet", "csv", "tsv")
+# How names end, in any case.
+_SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".svm": "svmlight",
+    ".svmlight": "svmlight", ".libsvm": "svmlight", ".npy": "npy", ".npz": "npz",
+}  # fmt: skip
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_COMPRESSED = (*_OPENERS, ".zst")
+_SNIFFED_BYTES = 1 << 16
+
+
+def file_format(path: Path, format: Format | None = None) -> Format:
+    """Return the format of a data set: the one given, or what its name or its first line tell."""
+    if format is not None and format not in get_args(Format):
+        expected = ", ".join(f'"{name}"' for name in get_args(Format))
+        raise ValueError(f'format: expected one of {expected}, got "{format}"')
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or directory")
+    if path.is_dir():
+        if format is None:
+            parquet = any(named_format(file) == "parquet" for file in files_of(path))
+            return "parquet" if parquet else "npy"
+        if format not in ("parquet", "npy"):
+            raise ValueError(f'{path}: expected a file for the format "{format}", got a directory')
+        return format
+    found = format or named_format(path)
+    if found is None and _starts_as_svmlight(path):
+        return "svmlight"
+    if found is None:
+        raise ValueError(
+            f"{path}: expected {', '.join(_SUFFIXES)}, of which text may be compressed "
+            f"({', '.join(_COMPRESSED)}), or a directory of .parquet or .npy files, got "
+            f'"{path.suffix}": give the format, such as "csv" or "svmlight"'
+        )
+    return found
+
+
+def named_format(path: Path) -> Format | None:
+    """Return the format that the name of a file tells, that of compressed text included."""
+    found = _SUFFIXES.get(path.suffix.lower())
+    if path.suffix.lower() in _COMPRESSED or path.suffix.lower() == ".zip":
+        found = _SUFFIXES.get(Path(path.stem).suffix.lower())
+        if found not in ("csv", "tsv", "svmlight"):
+            return None
+        if path.suffix.lower() == ".zip" and found == "svmlight":
+            return None
+    return found
+
+
+def open_bytes(path: Path, mode: Literal["rb", "wb"], name: Path | None = None) -> IO[bytes]:
+    """Open a file, compressed as its name says or another one that is given."""
+    suffix = (name or path).suffix.lower()
+    if suffix == ".zst" and mode == "rb":
+        return io.BufferedReader(_ZstdFile(path))
+    return _OPENERS.get(suffix, open)(path, mode)  # type: ignore[no-any-return]
+
+
+class _ZstdFile(io.RawIOBase):
+    """The content of a .zst file; zstandard's own readers take a file that is cut off for whole."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import zstandard  # type: ignore[import-not-found,unused-ignore]
+        except ImportError as error:
+            raise ImportError(f"{path}: needs pip install zstandard") from error
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._file = path.open("rb")
+        self._frame: Any = None
+        self._text = self._rest = b""  # decompressed and not yet read; the frames after this one
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._text:
+            if not (data := self._rest or self._file.read(_SNIFFED_BYTES)):
+                if self._frame is not None:
+                    raise EOFError("the file ends before the end of a frame")
+                return 0
+            self._frame = self._frame or self._new_frame()
+            self._text, self._rest = self._frame.decompress(data), b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        n = min(len(buffer), len(self._text))
+        buffer[:n], self._text = self._text[:n], self._text[n:]
+        return n
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a parser or a decompressor raises over a file into a ValueError naming it."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ValueError(f"{path}: not readable: {error}") from None
+    except Exception as error:  # pandas, zipfile and zstandard have many
+        raise ValueError(f"{path}: not {what}: {str(error).strip()}") from None
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder and those in it, in order, less what pyarrow.dataset ignores."""
+    files, seen = [], set()
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: not readable: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        if (real := os.path.realpath(parent)) in seen:
+            raise ValueError(f"{parent}: a link to a folder that is read already")
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        files += [Path(parent, name) for name in names if not name.startswith((".", "_"))]
+    return sorted(files)
+
+
+def _starts_as_svmlight(path: Path) -> bool:
+    """Whether scikit-learn can read the first line that is no comment, and finds features there."""
+    from sklearn.datasets import load_svmlight_file
+
+    try:
+        with open_bytes(path, "rb") as file:
+            head = file.read(_SNIFFED_BYTES)
+        for line in head.splitlines():
+            if line.strip() and not line.lstrip().startswith(b"#"):
+                if len(head) == _SNIFFED_BYTES and line == head.splitlines()[-1]:
+                    line = line.rsplit(None, 1)[0]  # the last entry may not be whole
+                return bool(load_svmlight_file(io.BytesIO(line))[0].nnz)
+    except ImportError:
+        raise
+    except Exception:
+        pass
+    return False
