@@ -378,7 +378,7 @@ def call_objective(d, fs):
         prepared["l2"] = 0.05
         kinds = (X, y) if weight is None else (X, y, weight)
 
-        def source():
+        def source(X=X, y=y, weight=weight, kinds=kinds):
             for a, b in zip([0, *cuts], [*cuts, n], strict=True):
                 parts = (X[a:b], y[a:b]) + (() if weight is None else (weight[a:b],))
                 # SciPy's empty slices forget their dtype.
@@ -422,6 +422,7 @@ def call_objective(d, fs):
 def call_partial_fit(d, fs):
     """Mini-batches, the same from arrays that end and from arrays that begin at a guard."""
     import guard_pages
+
     from fastsoftmax.linear_model import SoftmaxRegression
 
     n, width = d.shape(4000, 2)
