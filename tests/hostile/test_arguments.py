@@ -165,7 +165,7 @@ def test_softmax(name, data):
         axis,
         **options,
         unchanged=not options,
-        known=complaint(getattr(reference, name), x, axis),
+        known=complaint(getattr(reference, name), given, axis),
     )
     if result is None:
         assert not (legal and kind in ("none", "fresh")) or not is_plain(x), "a legal call fails"
@@ -199,7 +199,7 @@ def test_logsumexp(data):
             )
         )
     want = silently(reference.logsumexp, a, axis, b, **options)
-    known = complaint(reference.logsumexp, a, axis, b, **options)
+    known = complaint(reference.logsumexp, given, axis, b, **options)
     result = outcome(["a", "axis", "b"], fs.logsumexp, given, axis, b, **options, known=known)
     if result is None:
         assert want is None or not is_plain(a), "a legal call fails"
@@ -567,8 +567,8 @@ def has_weight(call):
 @pytest.mark.parametrize("x", [[], ["text"], np.zeros(2, "M8[s]"), [None, 1.0]], ids=str)
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 def test_errors_of_the_row_functions_name_the_argument(name, x):
-    if name == "logsumexp" and x == []:
-        pytest.xfail("log 0, as SciPy says")
+    if name == "logsumexp":
+        x = x if len(x) else ["text"]  # the logarithm of an empty sum is -inf
     with pytest.raises((TypeError, ValueError)) as error:
         getattr(fs, name)(x)
     assert names_one(str(error.value), ["x", "a"])
