@@ -162,12 +162,10 @@ def make_targets(
         if not soft:
             weight = counted
     total = 1.0
-    if weight is not None and n_rows and (largest := weight.max()) > np.sqrt(np.finfo(dtype).max):
-        # Products with such weights overflow. A power of two changes no digit; it is divided out.
-        total = float(np.ldexp(1.0, -int(np.frexp(largest)[1])))
-        counted = counted * dtype.type(total) if counted is not weight else None
-        weight = weight * dtype.type(total)
-        counted = weight if counted is None else counted
+    if weight is not None and counted is not None and (total := _safe_factor(weight)) != 1:
+        same, factor = counted is weight, dtype.type(total)
+        weight = weight * factor
+        counted = weight if same else counted * factor
     if reduction == "mean":
         total = total_weight(n_rows, counted)
     return Targets(
@@ -181,6 +179,17 @@ def make_targets(
         alpha=alpha,
         total=total,
     )
+
+
+def _safe_factor(weight: Array) -> float:
+    """Return 1, or for weights with which products overflow the power of two that makes them small.
+
+    A power of two changes no digit, and sums are divided by it in the end.
+    """
+    largest = float(weight.max(initial=0))
+    if largest <= np.sqrt(np.finfo(weight.dtype).max):
+        return 1.0
+    return float(np.ldexp(1.0, -int(np.frexp(largest)[1])))
 
 
 def check_scale(targets: Targets) -> None:
