@@ -13,13 +13,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
-
-for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
-    os.environ.pop(_name, None)
 
 import numba
 import numpy as np

@@ -109,9 +109,8 @@ def passes(path: Path, repeats: int) -> list[str]:
     return [
         f"{metadata.num_rows:,} rows x {metadata.num_columns - 1} {group.column(0).physical_type} "
         f"features, {path.stat().st_size / 1e9:.2f} GB in row groups of {group.num_rows:,} rows, "
-        f"{group.column(0).compression.lower()}; pyarrow {pa.__version__}, "
-        f"{machine.N_THREADS} cores, "
-        f"page cache warm, {repeats} times in turn, each in a process of its own.",
+        f"{group.column(0).compression.lower()}; pyarrow {pa.__version__}, {machine.N_THREADS} "
+        f"cores, page cache warm, {repeats} times in turn, each in a process of its own.",
         "",
         "| pass over the file | seconds (median) | fastest | times `to_batches` "
         "| times `iter_batches` | seconds of all cores | peak MiB |",
