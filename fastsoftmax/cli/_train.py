@@ -51,6 +51,9 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if any.")] = False,
     stream: Annotated[bool, typer.Option(help="Stream the data even if they are small.")] = False,
     compare: Annotated[bool, typer.Option(help="Time scikit-learn's fit as well.")] = False,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Column of features; repeat it for each.")
+    ] = None,
     format: FormatOption = None,
     zero_based: ZeroBasedOption = None,
 ) -> None:
@@ -64,6 +67,7 @@ def train(
         source = sources.open_source(
             data,
             target,
+            feature or None,
             format=format,
             zero_based="auto" if zero_based is None else zero_based,
         )

@@ -319,7 +319,8 @@ def _common_dtype(path: Path, schema: Any, names: list[str]) -> np.dtype[Any]:
         numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
         if not any(is_such(kind) for is_such in numeric):
             raise ValueError(
-                f'{path}: column "{name}": expected numbers, got {schema.field(name).type}'
+                f'{path}: column "{name}": expected numbers, got {schema.field(name).type}: '
+                "choose other columns as features"
             )
         dtypes.add(np.dtype(kind.to_pandas_dtype()))
     if len(dtypes) == 1:

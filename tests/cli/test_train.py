@@ -55,6 +55,18 @@ def test_wrong_arguments(arguments, message, digits, command):
     assert errors.count("\n") == 1
 
 
+def test_columns_that_are_chosen(iris, command):
+    names = load_iris().feature_names[2:0:-1]
+    options = [option for name in names for option in ("--feature", name)]
+    code, _, errors = command(
+        "train", "iris.csv", "--target", "species", *options, "--output", "new.npz"
+    )
+    assert (code, errors) == (0, "")
+    saved = load_model(iris / "new.npz")
+    assert (saved.feature_names, saved.columns) == (names, names)
+    assert command("evaluate", "new.npz", "iris.csv").code == 0
+
+
 def test_decimals_that_are_no_classes(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{i},{i / 7}\n" for i in range(50)))
