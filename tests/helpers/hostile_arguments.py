@@ -100,9 +100,9 @@ NOT_ARRAYS = st.sampled_from(
 )  # fmt: skip
 NOT_NUMBERS = st.sampled_from(
     [None, "0.1", b"1", 1j, object(), [0.1], np.array([0.1, 0.2]), float("nan"), float("inf"), -0.1,
-     -float("inf"), 10**400]
+     -float("inf")]
 )  # fmt: skip
 NOT_INTEGERS = st.sampled_from(
-    ["1", 1.5, 1j, object(), [1, 2], np.array([1, 2]), float("nan"), 2**63, -(2**63) - 1, 10**30,
+    ["1", 1.5, 1j, object(), [1, 2], np.array([1, 2]), float("nan"), 2**63, -(2**63) - 1,
      np.float64(1.0)]
 )  # fmt: skip
