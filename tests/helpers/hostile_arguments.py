@@ -52,13 +52,13 @@ def laid(draw, array, kinds=None):
         moved[...] = array
         return moved
     if kind == "read-only":
-        array = array.copy()
+        array = np.array(array)
         array.flags.writeable = False
         return array
     if kind == "list":
         return array.tolist() if array.size else array
     if kind == "subclass":
-        return array.copy().view(Subclass)
+        return np.array(array).view(Subclass)
     if kind == "matrix" and array.ndim == 2:
         return array.copy().view(np.matrix)
     if kind == "masked":
@@ -90,7 +90,8 @@ def numbers(draw, shape, dtype, specials=()):
     if dtype.kind in "f" and specials and array.size and draw(st.integers(0, 4)) == 0:
         flat = array.reshape(-1)
         for special in draw(st.lists(st.sampled_from(specials), min_size=1, max_size=3)):
-            flat[draw(st.integers(0, array.size - 1))] = special
+            with np.errstate(over="ignore"):
+                flat[draw(st.integers(0, array.size - 1))] = special
     return array
 
 
