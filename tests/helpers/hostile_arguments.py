@@ -52,13 +52,13 @@ def laid(draw, array, kinds=None):
         moved[...] = array
         return moved
     if kind == "read-only":
-        array = array.copy()
+        array = np.array(array)
         array.flags.writeable = False
         return array
     if kind == "list":
         return array.tolist() if array.size else array
     if kind == "subclass":
-        return array.copy().view(Subclass)
+        return np.array(array).view(Subclass)
     if kind == "matrix" and array.ndim == 2:
         return array.copy().view(np.matrix)
     if kind == "masked":
@@ -90,7 +90,8 @@ def numbers(draw, shape, dtype, specials=()):
     if dtype.kind in "f" and specials and array.size and draw(st.integers(0, 4)) == 0:
         flat = array.reshape(-1)
         for special in draw(st.lists(st.sampled_from(specials), min_size=1, max_size=3)):
-            flat[draw(st.integers(0, array.size - 1))] = special
+            with np.errstate(over="ignore"):
+                flat[draw(st.integers(0, array.size - 1))] = special
     return array
 
 
@@ -100,9 +101,9 @@ NOT_ARRAYS = st.sampled_from(
 )  # fmt: skip
 NOT_NUMBERS = st.sampled_from(
     [None, "0.1", b"1", 1j, object(), [0.1], np.array([0.1, 0.2]), float("nan"), float("inf"), -0.1,
-     -float("inf"), 10**400]
+     -float("inf")]
 )  # fmt: skip
 NOT_INTEGERS = st.sampled_from(
-    ["1", 1.5, 1j, object(), [1, 2], np.array([1, 2]), float("nan"), 2**63, -(2**63) - 1, 10**30,
+    ["1", 1.5, 1j, object(), [1, 2], np.array([1, 2]), float("nan"), 2**63, -(2**63) - 1,
      np.float64(1.0)]
 )  # fmt: skip

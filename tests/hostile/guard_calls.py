@@ -519,6 +519,8 @@ def run(arguments, library, progress):
     faults = wrong = 0
     ends = time.monotonic() + arguments.seconds if arguments.seconds else None
     environment = {**os.environ, **TARGETS[arguments.target]}
+    # What kernels allocate themselves is Numba's: GNU malloc fills it with large numbers.
+    environment["MALLOC_PERTURB_"] = "1"
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     )
