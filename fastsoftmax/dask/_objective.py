@@ -16,7 +16,7 @@ from fastsoftmax.dask._shares import Shares, largest_label
 from fastsoftmax.dask._sums import Distributed
 
 
-def spread(
+def make_problem(
     shares: Shares,
     n_classes: int | None,
     l2: float,
@@ -24,18 +24,18 @@ def spread(
     encode: Any = None,
     **options: Any,
 ) -> Problem:
-    """Check the options, leave the shares with their targets on the workers; return the problem."""
+    """Check the options and let the workers make their targets; ``encode`` numbers the labels."""
     if sum(shares.n_rows) == 0:
         raise ValueError("X: expected at least one row, got none in any partition")
     if n_classes is None:
-        largest = shares.kind.n_targets or max(shares.map(largest_label, shares.first)) + 1
-        n_classes = max(largest, 2)
+        n_classes = max(shares.kind.n_targets or max(shares.map(largest_label)) + 1, 2)
     n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
     validate.as_strength(l2)
     options["n_classes"] = n_classes
+    # Wrong options are found here, not by every worker.
     make_targets(np.empty(0, np.int64), 0, dtype=np.dtype("f4"), reduction="sum", **options)
-    data = Distributed(shares.prepared(encode, **options))
-    return Problem(data, n_classes, l2, fit_intercept)
+    shares.prepare(encode, **options)
+    return Problem(Distributed(shares), n_classes, l2, fit_intercept)
 
 
 class SoftmaxObjective(objective.SoftmaxObjective):
@@ -97,7 +97,7 @@ class SoftmaxObjective(objective.SoftmaxObjective):
         n_shares: int | None = None,
     ) -> None:
         shares = Shares(*partitions(X, y, sample_weight), n_shares)
-        self.problem = spread(
+        self.problem = make_problem(
             shares, n_classes, l2, fit_intercept, class_weight=class_weight,
             label_smoothing=label_smoothing,
         )  # fmt: skip
@@ -154,7 +154,7 @@ class SoftmaxObjective(objective.SoftmaxObjective):
             raise TypeError(
                 f"source: expected a list of delayed chunks, got {type(source).__name__}"
             )
-        problem = spread(
+        problem = make_problem(
             Shares(list(source), None, n_shares), n_classes, l2, fit_intercept,
             class_weight=class_weight, label_smoothing=label_smoothing,
         )  # fmt: skip

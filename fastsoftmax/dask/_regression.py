@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 import fastsoftmax.linear_model as linear_model
-from fastsoftmax._evaluation import validate
-from fastsoftmax.dask._inputs import as_array, is_dask, partitions, whole_rows
-from fastsoftmax.dask._objective import spread
+from fastsoftmax.dask._inputs import as_array, is_dask, partitions
+from fastsoftmax.dask._objective import make_problem
 from fastsoftmax.dask._shares import Rows, Shares, naming
 from fastsoftmax.linear_model._callbacks import with_callbacks
 from fastsoftmax.linear_model._fitting import (
@@ -32,12 +32,56 @@ from fastsoftmax.linear_model._labels import label_numbers
 Array = npt.NDArray[Any]
 
 
+def _of_rows(name: str, summary: str, result: str) -> Any:
+    """Make the method of this name take Dask's rows as well: chunk by chunk, and lazily."""
+    method = getattr(linear_model.SoftmaxRegression, name)
+
+    @functools.wraps(method)
+    def of_rows(self: SoftmaxRegression, X: Any) -> Any:
+        if not is_dask(X):
+            return method(self, X)
+        check_is_fitted(self)
+        X = as_array(X)
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"X: expected {self.n_features_in_} columns, got {X.shape[1]}")
+        model = copy.copy(self)
+        set_features(model, self.n_features_in_, None)  # the chunks are arrays, without names
+        meta = _predicted(np.empty((0, self.n_features_in_), X.dtype), model, name)
+        by_class = {"chunks": (X.chunks[0], meta.shape[1:])} if meta.ndim == 2 else {"drop_axis": 1}
+        model = delayed(model, pure=False, traverse=False)
+        return X.map_blocks(_predicted, model, name, meta=meta, **by_class)
+
+    of_rows.__doc__ = f"""{summary}
+
+        Parameters
+        ----------
+        X : dask array or dataframe (n_samples, n_features), or what the base class takes
+            Features.
+
+        Returns
+        -------
+        dask array or ndarray, shape {result}; for Dask's rows it is computed when asked for.
+
+        Raises
+        ------
+        ValueError
+            Where X has not as many columns as in fit.
+        """
+    return of_rows
+
+
+def _predicted(chunk: Any, model: SoftmaxRegression, name: str) -> Array:
+    """Call a method of the model for a chunk, which may be empty."""
+    n_rows, n_features = chunk.shape
+    rows = chunk if n_rows else np.zeros((1, n_features), chunk.dtype)
+    return np.asarray(getattr(model, name)(rows)[:n_rows])
+
+
 class SoftmaxRegression(linear_model.SoftmaxRegression):
     """`fastsoftmax.linear_model.SoftmaxRegression` that takes rows on Dask's workers as well.
 
-    Parameters and attributes are the same, without ``partial_fit`` and
-    ``feature_names_in_`` for rows of Dask. Those of NumPy and SciPy are fitted and predicted here,
-    as usual.
+    Parameters and attributes are the same, without ``feature_names_in_`` for rows of Dask. Those of
+    NumPy and SciPy are fitted and predicted here, as usual.
 
     Examples
     --------
@@ -80,39 +124,61 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         """
         check_parameters(self)
         given = X, y, sample_weight
-        fit_prepared(self, _prepare(self, *given) if is_dask(X) else prepare(self, *given))
+        fit_prepared(self, prepare_shares(self, *given) if is_dask(X) else prepare(self, *given))
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
-        """Go on training by Adam with rows of NumPy or SciPy; see the base class."""
+        """Go on training by Adam with rows in memory.
+
+        Parameters
+        ----------
+        X, y, classes, sample_weight
+            As the base class takes them, none of Dask's.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+
+        Raises
+        ------
+        TypeError
+            For Dask's rows.
+        ValueError
+            As the base class.
+        """
         if is_dask(X):
             raise TypeError("X: expected rows in memory for partial_fit, got Dask's; use fit")
         return super().partial_fit(X, y, classes, sample_weight)
 
-    def predict(self, X: Any) -> Any:
-        """Name the most probable class of every row; lazily for Dask's."""
-        if not is_dask(X):
-            return super().predict(X)
-        return self._lazily(X, "predict", self.classes_.dtype, by_class=False)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Class probabilities (n_samples, n_classes); lazily for Dask's rows."""
-        return super().predict_proba(X) if not is_dask(X) else self._lazily(X, "predict_proba")
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Logarithms of the probabilities; lazily for Dask's rows."""
-        if not is_dask(X):
-            return super().predict_log_proba(X)
-        return self._lazily(X, "predict_log_proba")
-
-    def decision_function(self, X: Any) -> Any:
-        """Logits, for two classes their difference; lazily for Dask's rows."""
-        if not is_dask(X):
-            return super().decision_function(X)
-        return self._lazily(X, "decision_function", by_class=len(self.classes_) > 2)
+    decision_function = _of_rows(
+        "decision_function",
+        "Logits; for two classes their difference z₁ - z₀.",
+        "(n_samples, n_classes) or (n_samples,)",
+    )
+    predict = _of_rows("predict", "Name the most probable class of every row.", "(n_samples,)")
+    predict_proba = _of_rows("predict_proba", "Class probabilities.", "(n_samples, n_classes)")
+    predict_log_proba = _of_rows(
+        "predict_log_proba", "Logarithms of the probabilities.", "(n_samples, n_classes)"
+    )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Share of rows whose class is predicted right."""
+        """Accuracy: how much of the rows, or of their weight, is predicted right.
+
+        Parameters
+        ----------
+        X : dask array or dataframe (n_samples, n_features), or what the base class takes
+            Features.
+        y : dask array or series (n_samples,), or what the base class takes
+            Labels.
+        sample_weight : dask array or series (n_samples,), optional
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+            From 0 to 1; computed here, for Dask's rows too.
+        """
         if not is_dask(X):
             return float(super().score(X, y, sample_weight))
         right = self.predict(X) == as_array(y)
@@ -121,32 +187,13 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         weight = as_array(sample_weight)
         return float(((right * weight).sum() / weight.sum()).compute())
 
-    def _lazily(self, X: Any, method: str, dtype: Any = None, by_class: bool = True) -> Any:
-        """Return a Dask array of what a method gives for the blocks of X."""
-        check_is_fitted(self)
-        X = whole_rows(as_array(X))
-        if X.shape[1] != self.n_features_in_:
-            raise ValueError(f"X: expected {self.n_features_in_} columns, got {X.shape[1]}")
-        if dtype is None:
-            single = validate.compute_dtype(X.dtype, "X") == self.coef_.dtype == np.float32
-            dtype = np.dtype(np.float32 if single else np.float64)
-        shape = (0, len(self.classes_)) if by_class else (0,)
-        model = delayed(copy.copy(self), pure=False, traverse=False)
-        return X.map_blocks(
-            _predicted,
-            model,
-            method,
-            meta=np.empty(shape, dtype),
-            **({"chunks": (X.chunks[0], shape[1:])} if by_class else {"drop_axis": 1}),
-        )
 
-
-def _prepare(model: SoftmaxRegression, X: Any, y: Any, sample_weight: Any) -> Prepared:
-    """Leave shares of the rows on the workers, and return the problem they pose."""
+def prepare_shares(model: SoftmaxRegression, X: Any, y: Any, sample_weight: Any) -> Prepared:
+    """Bring the rows' shares to the workers, and return the problem they pose."""
     shares = Shares(*partitions(X, y, sample_weight), finite=True)
     n_targets = shares.kind.n_targets
     classes = _classes(shares) if n_targets is None else np.arange(n_targets)
-    problem = spread(
+    problem = make_problem(
         shares,
         len(classes),
         float(model.l2),
@@ -163,42 +210,31 @@ def _weights_of_classes(class_weight: Any, shares: Shares, classes: Array) -> Ar
     if class_weight is None or shares.kind.n_targets:
         return probability_weights(class_weight, len(classes))
     if class_weight == "balanced":
-        counts = sum(shares.map(_count, [classes] * len(shares.first)))
-        return np.asarray(counts.sum() / (len(classes) * counts))
-    weights = compute_class_weight(class_weight, classes=classes, y=classes)
-    return np.asarray(weights)
-
-
-def _predicted(block: Any, model: SoftmaxRegression, method: str, meta: Any = None) -> Array:
-    """Call a method of the model for a block, which may be empty."""
-    if block.shape[0]:
-        return np.asarray(getattr(model, method)(block))
-    return np.asarray(getattr(model, method)(np.zeros((1, block.shape[1]), block.dtype))[:0])
+        counts = shares.map(_count, itertools.repeat(classes))
+        # Added share by share, as the order of the sums is part of the result's bits.
+        weights: Any = sum(sum(counts[share], np.zeros(len(classes))) for share in shares.slices)
+        return np.asarray(weights.sum() / (len(classes) * weights))
+    return np.asarray(compute_class_weight(class_weight, classes=classes, y=classes))
 
 
 def _classes(shares: Shares) -> Array:
-    classes = np.unique(np.concatenate(shares.map(_unique, shares.first)))
+    """Sorted labels of all rows, two at least."""
+    found = [labels for labels in shares.map(_unique) if len(labels)]
+    classes = np.unique(np.concatenate(found or [np.empty(0)]))
     if len(classes) < 2:
         raise ValueError(f"y: expected at least two classes, got {len(classes)}: {classes}")
     return classes
 
 
-def _unique(share: list[Rows], first: int) -> Array:
-    found = []
-    for partition, rows in enumerate(share, first):
-        with naming(partition):
-            if len(rows.y):
-                check_classification_targets(rows.y)
-                found.append(np.unique(rows.y))
-    return np.unique(np.concatenate(found)) if found else share[0].y[:0]
+def _unique(rows: Rows) -> Array:
+    """Sorted labels of a partition, which may be empty."""
+    if len(rows.y):
+        with naming(rows.partition):
+            check_classification_targets(rows.y)
+    return np.unique(rows.y)
 
 
-def _count(share: list[Rows], classes: Array) -> Array:
+def _count(rows: Rows, classes: Array) -> Array:
     """Weight of the rows of each class."""
-    return sum(
-        (
-            np.bincount(label_numbers(y, classes), weights=weight, minlength=len(classes))
-            for _, y, weight in share
-        ),
-        np.zeros(len(classes)),
-    )
+    labels = label_numbers(rows.y, classes)
+    return np.bincount(labels, weights=rows.weight, minlength=len(classes))

@@ -1,9 +1,16 @@
-"""Sums over all shares: one task a share, added up in an order that nothing changes."""
+"""Sums over all shares: one task a share, added up in an order that nothing changes.
+
+At (4M, 100, 10) on two processes the tasks take 9.5 of an evaluation's 76 ms: 5 before and 5 after
+67 ms of work, the way through the graph, queues that wait for more to send, and a second round trip
+for the results.
+"""
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import dask
 import numpy as np
@@ -13,11 +20,11 @@ from dask import delayed
 from fastsoftmax._evaluation.dataset import Dataset, evenly, stack
 from fastsoftmax._evaluation.targets import checked_total, penalty
 from fastsoftmax._kernels.modes import LOSS
-from fastsoftmax.dask._direct import call_where_they_are
-from fastsoftmax.dask._shares import Share, Shares, dask_threads
+from fastsoftmax.dask._shares import Share, Shares, calls, dask_threads
 
 Array = npt.NDArray[Any]
-Item = TypeVar("Item")
+# Σ loss, and Σ of gradients or Hessian products in W and b, over some shares.
+Sums = tuple[float, Array | None, Array | None]
 
 # Sums of one level of the tree that one task adds up.
 _FAN_IN = 4
@@ -26,59 +33,51 @@ _FAN_IN = 4
 _LARGE = 1 << 20
 
 
-class Sums(NamedTuple):
-    """Σ loss, and Σ of gradients or Hessian products in W and b, over some shares."""
+class Total(NamedTuple):
+    """Sums over all rows at ``W``, with the methods of an accumulator (see `Dataset.sum`)."""
 
-    loss: float
-    weight: Array | None
-    bias: Array | None
-
-
-class Total:
-    """Sums over all rows at ``W``, with the methods of `fastsoftmax._evaluation.accumulators.Accumulator`."""
-
-    def __init__(self, sums: Sums, W: Array) -> None:
-        self.sums, self.W = sums, W
+    sums: Sums
+    W: Array
 
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""
-        return self.sums.loss / total + penalty(self.W, l2)
+        return float(self.sums[0]) / total + penalty(self.W, l2)
 
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
         """Return the loss, its gradient in W (K, D) and in b (K,), in float64."""
-        assert self.sums.weight is not None and self.sums.bias is not None
-        weight = self.sums.weight / np.float64(total)
+        _, weight, bias = self.sums
+        assert weight is not None and bias is not None
+        weight = weight / np.float64(total)
         if l2:
             weight += 2 * l2 * self.W
-        return self.loss(total, l2), weight, self.sums.bias / np.float64(total)
+        return self.loss(total, l2), weight, bias / np.float64(total)
 
 
-def sum_share(share: Share, point: tuple[Any, ...], worker: Any = None) -> Sums:
-    """Sum over a share, on its worker; W, b, center and options of `Dataset.sum` make the point."""
-    W, b, center, how = point
+def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
+    """Sum over a share; the arguments of `Dataset.sum` and `dask_threads` make the point."""
+    W, b, center, how, n_threads = point
     # What came over the network may be read-only, and Numba would compile anew for it.
     W = np.require(W, None, ["C", "A", "W"])
-    with dask_threads(worker):
+    with dask_threads(n_threads):
         sums = share.sum(W, b, center, **how)
-        if how.get("mode") == LOSS:
-            return Sums(sums.loss(1.0, 0.0), None, None)
-        return Sums(*sums.finish(1.0, 0.0))
+        if how["mode"] == LOSS:
+            return sums.loss(1.0, 0.0), None, None
+        loss, weight, bias = sums.finish(1.0, 0.0)
+        return loss, weight, bias
 
 
-def add(parts: Sequence[Sums]) -> Sums:
+def add(terms: Sequence[Sums]) -> Sums:
     """Sum in the order given, in float64."""
-    loss, weight, bias = parts[0]
-    for part in parts[1:]:
-        loss += part.loss
-        weight, bias = _plus(weight, part.weight), _plus(bias, part.bias)
-    return Sums(loss, weight, bias)
+    loss, weight, bias = (functools.reduce(_plus, column) for column in zip(*terms, strict=True))
+    return loss, weight, bias
 
 
-def _plus(a: Array | None, b: Array | None) -> Array | None:
-    return None if a is None or b is None else np.add(a, b, dtype=np.float64)
+def _plus(a: Any, b: Any) -> Any:
+    """Add in float64; None where there are no gradients."""
+    return None if a is None else np.add(a, b, dtype=np.float64)
 
 
-def tree(items: list[Item], add: Callable[[list[Item]], Item]) -> Item:
+def tree(items: list[Any], add: Callable[[list[Any]], Any]) -> Any:
     """Add items up, neighbours first: the order follows from their number alone."""
     while len(items) > 1:
         items = [add(items[i : i + _FAN_IN]) for i in range(0, len(items), _FAN_IN)]
@@ -93,45 +92,34 @@ class Distributed(Dataset):
         kind = shares.kind
         self.n_rows, self.n_features = sum(shares.n_rows), kind.n_features
         self.dtype, self.is_sparse = kind.dtype, kind.is_sparse
-        self.total = checked_total(sum(shares.map(_total)))
-        self._last: Any = None
+        self.total = checked_total(sum(shares.map(getattr, itertools.repeat("total"))))
+        self.n_threads = shares.client.nthreads()
+        self.results: list[Any] = []
 
     def sum(self, W: Array, b: Array | None, center: Array | None = None, **how: Any) -> Total:
         """See `Dataset.sum`."""
+        client = self.shares.client
+        point: Any = (W, b, center, how, self.n_threads)
         large = W.nbytes > _LARGE
-        point: Any = (W, b, center, how)
         if large:
             point = delayed(point, pure=False, traverse=False)
-        else:
-            keys = [future.key for future in self.shares.futures]
-            parts = call_where_they_are(self.shares.client, sum_share, keys, point)
-            if parts is not None:
-                return Total(tree(parts, add), W)
-        tasks = self.shares.tasks(sum_share, [point] * len(self.shares.futures))
+        tasks = calls(sum_share, self.shares.futures, itertools.repeat(point))
         if large:
             tasks = [tree(tasks, delayed(add, pure=False))]
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
-            futures = self.shares.client.compute(tasks)
-        # The client speaks every 10 ms at most: told now, that the last results may go delays no
-        # evaluation; told before, it delayed this one.
-        self._last = futures
-        return Total(tree(self.shares.client.gather(futures), add), W)
+            results = client.compute(tasks)
+        # The client sends a message every 10 ms at most. Here it lets go of the last evaluation's
+        # results; had it done so before it sent the tasks, they would have waited for 10 ms.
+        self.results = results
+        # While the workers compute: for the next evaluation, as others may have come.
+        self.n_threads = client.nthreads()
+        return Total(tree(client.gather(results), add), W)
 
     def sample(self, n_rows: int) -> tuple[Any, Array]:
         """See `Dataset.sample`."""
-        chosen = evenly(n_rows, self.n_rows)
         ends = np.cumsum(self.shares.n_rows)
-        parts = [
-            part - first
-            for part, first in zip(
-                np.split(chosen, np.searchsorted(chosen, ends[:-1])),
-                [0, *ends[:-1]],
-                strict=True,
-            )
-        ]
-        matrices, weights = zip(*self.shares.map(Share.rows, parts), strict=True)
+        chosen = evenly(n_rows, self.n_rows)
+        chosen_of = np.split(chosen, np.searchsorted(chosen, ends[:-1]))
+        numbers = [rows - first for rows, first in zip(chosen_of, [0, *ends[:-1]], strict=True)]
+        matrices, weights = zip(*self.shares.map(Share.rows, numbers), strict=True)
         return stack(matrices), np.concatenate(weights)
-
-
-def _total(share: Share) -> float:
-    return share.total
