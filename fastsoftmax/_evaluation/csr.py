@@ -24,6 +24,11 @@ class CSR:
     indptr: Array
     shape: tuple[int, int]
 
+    @classmethod
+    def empty(cls, n_columns: int, dtype: np.dtype[Any]) -> CSR:
+        """Return a matrix without rows."""
+        return cls(np.empty(0, dtype), np.empty(0, np.int32), np.zeros(1, np.int64), (0, n_columns))
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the values."""

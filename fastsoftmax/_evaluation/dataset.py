@@ -98,6 +98,9 @@ class Dataset:
                     dense[a:b] = X[rows]
                 weights.append(targets.scales(len(X))[rows])
                 first += len(X)
+        if not weights:  # no rows, as in a share of empty partitions
+            weights = [np.empty(0, self.dtype)]
+            matrices = [CSR.empty(self.n_features, self.dtype).matrix()] if self.is_sparse else []
         return stack(matrices) if self.is_sparse else dense, np.concatenate(weights)
 
     def sample(self, n_rows: int) -> tuple[Any, Array | None]:

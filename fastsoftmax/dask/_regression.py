@@ -41,6 +41,9 @@ def _of_rows(name: str, summary: str, result: str) -> Any:
         if not is_dask(X):
             return method(self, X)
         check_is_fitted(self)
+        names, known = _names(X), getattr(self, "feature_names_in_", None)
+        if names is not None and known is not None and names != list(known):
+            raise ValueError(f"X: expected the columns {list(known)} in this order, got {names}")
         X = as_array(X)
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"X: expected {self.n_features_in_} columns, got {X.shape[1]}")
@@ -80,8 +83,8 @@ def _predicted(chunk: Any, model: SoftmaxRegression, name: str) -> Array:
 class SoftmaxRegression(linear_model.SoftmaxRegression):
     """`fastsoftmax.linear_model.SoftmaxRegression` that takes rows on Dask's workers as well.
 
-    Parameters and attributes are the same, without ``feature_names_in_`` for rows of Dask. Those of
-    NumPy and SciPy are fitted and predicted here, as usual.
+    Parameters and attributes are the same. Rows of NumPy and SciPy are fitted and predicted here, as
+    usual.
 
     Examples
     --------
@@ -201,8 +204,14 @@ def prepare_shares(model: SoftmaxRegression, X: Any, y: Any, sample_weight: Any)
         None if n_targets else functools.partial(label_numbers, classes=classes),
         class_weight=_weights_of_classes(model.class_weight, shares, classes),
     )
-    set_features(model, problem.n_features, None)
+    set_features(model, problem.n_features, _names(X))
     return Prepared(X, y, sample_weight, problem, classes)
+
+
+def _names(X: Any) -> list[str] | None:
+    """Return the names of a dataframe's columns, if they are texts."""
+    names = list(getattr(X, "columns", ()))
+    return names if names and all(isinstance(name, str) for name in names) else None
 
 
 def _weights_of_classes(class_weight: Any, shares: Shares, classes: Array) -> Array | None:

@@ -23,7 +23,7 @@ from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset
 from fastsoftmax._evaluation.stream import reblock
-from fastsoftmax._evaluation.targets import RowSum, make_targets
+from fastsoftmax._evaluation.targets import RowSum, check_scale, make_targets
 
 Array = npt.NDArray[Any]
 
@@ -98,6 +98,8 @@ def load(chunk: Sequence[Any], partition: int, finite: bool) -> Rows:
         if finite and not np.isfinite(X.data if isinstance(X, CSR) else X).all():
             raise ValueError("X: expected finite numbers, got NaN or inf")
         y = np.asarray(_plain(chunk[1]))
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]  # a dataframe of one column
         weight = None if len(chunk) == 2 or chunk[2] is None else np.asarray(_plain(chunk[2]))
         for name, array in (("y", y), ("sample_weight", weight)):
             if array is not None and array.shape[:1] != (len(X),):
@@ -142,6 +144,7 @@ def prepare(
                 reduction="sum",  # a partition may well have no weight
                 **options,
             )
+            check_scale(targets)
         chunks.append(Chunk(rows.X, targets))
     return Share(join(chunks))
 

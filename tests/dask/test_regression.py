@@ -131,3 +131,23 @@ def test_lost_workers_change_nothing(problem):
     assert model.n_iter_ == want.n_iter_ > 4
     assert model.coef_.tobytes() == want.coef_.tobytes()
     assert model.intercept_.tobytes() == want.intercept_.tobytes()
+
+
+def test_frames_of_one_label_column_and_columns_in_another_order(client):
+    X, _, y, _, s = make_problem(5000, 4, 3, np.float64)
+    frame = frames(X, y, s)
+    names = [f"x{i}" for i in range(4)]
+    model = SoftmaxRegression().fit(frame[names], frame[["y"]])
+    assert list(model.feature_names_in_) == names
+    assert model.score(frame[names], frame["y"]) > 0.4
+    with pytest.raises(ValueError, match="X: expected the columns .* in this order"):
+        model.predict(frame[names[::-1]])
+
+
+def test_a_share_of_empty_partitions(client):
+    X, _, y, _, s = make_problem(5000, 4, 3, np.float64)
+    frame = frames(X, y, s)
+    frame = frame[frame.row >= 4500]  # the first half of the partitions is empty
+    model = SoftmaxRegression().fit(frame[[f"x{i}" for i in range(4)]], frame["y"])
+    whole = linear_model.SoftmaxRegression().fit(X[4500:], y[4500:])
+    np.testing.assert_allclose(model.coef_, whole.coef_, atol=1e-4)
