@@ -35,12 +35,12 @@ def predict(
     if output is None:
         _write_text(sys.stdout, frames)
         return
+    check_writable(output)
+    check_apart(output, [model, *source.files])
     written = named_format(output)
     if written not in (None, *TABLES) or output.suffix.lower() in (".zip", ".zst"):
         raise ValueError(f"{output}: expected .parquet, .csv, .tsv, or those compressed by .gz, "
                          ".bz2 or .xz")  # fmt: skip
-    check_writable(output)
-    check_apart(output, [model, *source.files])
     with replacing(output) as temporary:
         if written == "parquet":
             _write_parquet(temporary, frames)

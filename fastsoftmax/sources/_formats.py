@@ -19,8 +19,8 @@ Format = Literal["parquet", "csv", "tsv", "svmlight", "npy", "npz"]
 TABLES = ("parquet", "csv", "tsv")
 # How names end, in any case.
 _SUFFIXES: dict[str, Format] = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "tsv", ".svm": "svmlight",
-    ".svmlight": "svmlight", ".libsvm": "svmlight", ".npy": "npy", ".npz": "npz",
+    ".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".npy": "npy", ".npz": "npz",
+    ".svm": "svmlight", ".svmlight": "svmlight", ".libsvm": "svmlight", ".pq": "parquet",
 }  # fmt: skip
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _COMPRESSED = (*_OPENERS, ".zst")

@@ -70,7 +70,7 @@ BAD_STREAMS = {
 def test_nothing_is_overwritten_on_bad_data(name, iris, command):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.standard_normal((600, 4)), columns=load_iris().feature_names)
-    frame["species"] = rng.integers(0, 2, 600)
+    frame["species"] = load_iris().target_names[rng.integers(0, 2, 600)]
     frame.to_parquet(iris / "whole.parquet", row_group_size=200, compression="snappy")
     (iris / name).write_bytes(BAD_STREAMS[name]((iris / "whole.parquet").read_bytes()))
     (iris / "kept").write_text("as it was")
