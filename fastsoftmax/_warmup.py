@@ -26,6 +26,12 @@ def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:
     >>> import fastsoftmax
     >>> fastsoftmax.warmup()
     """
+    try:
+        known = all(np.dtype(dtype) in (np.float32, np.float64) for dtype in dtypes)
+    except TypeError:
+        known = False
+    if not known:
+        raise TypeError(f"dtypes: expected a tuple of float32 and float64, got {dtypes!r}")
     for dtype in dtypes:
         # The smallest problem takes the serial kernels, the other one the parallel ones: once it
         # has been tried on one core.

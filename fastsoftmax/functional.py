@@ -123,6 +123,7 @@ def linear_cross_entropy(
     0.693147
     """
     l2 = validate.as_strength(l2)
+    validate.check_reduction(reduction)
     if reduction == "none" and l2:
         raise ValueError('l2: expected 0 with reduction="none": the penalty belongs to no row')
     sums, targets, losses, _ = _run_linear(
@@ -191,6 +192,7 @@ def linear_cross_entropy_value_and_grad(
     """
     l2 = validate.as_strength(l2)
     input_grad = validate.as_flag(input_grad, "input_grad")
+    validate.check_reduction(reduction)
     if reduction == "none":
         raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
     sums, targets, _, dX = _run_linear(
@@ -257,6 +259,7 @@ def cross_entropy(
     >>> round(cross_entropy(np.zeros((3, 2)), [0, 1, 1]), 6)  # log 2
     0.693147
     """
+    validate.check_reduction(reduction)
     Z, targets = _prepare_logits(
         logits, y,
         sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
@@ -313,6 +316,7 @@ def cross_entropy_value_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
+    validate.check_reduction(reduction)
     if reduction == "none":
         raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
     Z, targets = _prepare_logits(

@@ -147,9 +147,23 @@ def logsumexp(
         result = np.empty(kept, array.dtype)
         _call_direct(array, result, axis, "LOGSUMEXP")
         return result[()]
+    axis = validate.as_axis(axis, array.ndim)
+    keepdims = validate.as_flag(keepdims, "keepdims")
+    return_sign = validate.as_flag(return_sign, "return_sign")
     if b is None and not return_sign and _fast(array, axis):
         return _reduce(array, axis, keepdims)
-    return reference.logsumexp(a, axis, b, keepdims, return_sign)
+    return _by_reference("a", reference.logsumexp, a, axis, b, keepdims, return_sign)
+
+
+def _by_reference(argument: str, function: Any, *arguments: Any) -> Any:
+    """Call a function of the reference; what NumPy cannot compute is an error of ``argument``."""
+    try:
+        return function(*arguments)
+    except np.exceptions.AxisError:
+        raise
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{argument}: {error}") from None
 
 
 # Up to here the call's own cost shows: few rows take the shortest way to a kernel.
@@ -230,8 +244,9 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
     if out is not None and out.flags.c_contiguous and _is_direct(array, axis):
         _call_direct(array, out, axis, name.upper())
         return out
+    axis = validate.as_axis(axis, array.ndim)
     if not _fast(array, axis):
-        result = getattr(reference, name)(array, axis)
+        result = _by_reference("x", getattr(reference, name), array, axis)
         if out is None:
             return result
         out[...] = result

@@ -136,8 +136,7 @@ def make_targets(
     mean over labels, Σ s_i for one over probabilities (both as in torch), otherwise 1, or the power
     of two by which huge weights have been scaled down.
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+    validate.check_reduction(reduction)
     smoothing = validate.as_strength(label_smoothing, "label_smoothing")
     if smoothing > 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")

@@ -73,7 +73,8 @@ def as_weights(W: Any, n_features: int, dtype: npt.DTypeLike) -> Array:
             f"W: expected shape (n_classes >= 2, n_features = {n_features}), got {array.shape}"
         )
     # Writeable, as Numba compiles anew for read-only arrays; so is the bias.
-    return np.require(array, dtype, ["C", "A", "W"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.require(array, dtype, ["C", "A", "W"])
 
 
 def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
@@ -84,7 +85,8 @@ def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
     compute_dtype(array.dtype, "bias")
     if array.shape != (n_classes,):
         raise ValueError(f"bias: expected shape (n_classes = {n_classes},), got {array.shape}")
-    return np.require(array, dtype, ["C", "A", "W"])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.require(array, dtype, ["C", "A", "W"])
 
 
 def as_labels(
@@ -166,9 +168,11 @@ def _cast(array: Array, name: str, dtype: npt.DTypeLike) -> Array:
 def as_strength(l2: Any, name: str = "l2") -> float:
     """Return a finite, non-negative float."""
     try:
-        value = float(l2)
+        value = math.nan if isinstance(l2, (str, bytes)) else float(l2)
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, got {type(l2).__name__}") from None
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that a float can hold") from None
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{name}: expected a finite number >= 0, got {l2!r}")
     return value
@@ -190,9 +194,33 @@ def as_vector(w: Any, size: int, name: str = "w") -> Array:
     return array
 
 
+def as_axis(axis: Any, ndim: int) -> Any:
+    """Return None, an integer or a tuple of integers, within ``ndim`` dimensions."""
+    if axis is None:
+        return None
+    try:
+        given = axis if isinstance(axis, tuple) else (axis,)
+        axes = tuple(operator.index(i) for i in given)
+    except TypeError:
+        raise TypeError(
+            f"axis: expected an integer, a tuple of integers or None, got {axis!r}"
+        ) from None
+    if ndim and not all(-ndim <= i < ndim for i in axes):
+        raise np.exceptions.AxisError(f"axis: {axis} is out of bounds for {ndim} dimensions")
+    return axes if isinstance(axis, tuple) else axes[0]
+
+
+def check_reduction(reduction: Any) -> None:
+    """Refuse what is none of the three reductions."""
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+
+
 def as_count(n: Any, name: str, at_least: int) -> int:
-    """Return an integer not below ``at_least``."""
+    """Return an integer not below ``at_least``, nor above what an array can have."""
     value = _as_integer(n, name)
+    if value >= 1 << 31:
+        raise ValueError(f"{name}: expected an integer below 2^31, got {value}")
     if value < at_least:
         raise ValueError(f"{name}: expected an integer >= {at_least}, got {value}")
     return value
@@ -221,6 +249,11 @@ def check_out(
         raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
+    extent = 1  # of all dimensions with smaller strides: the next one must step over it
+    for stride, length in sorted(zip(map(abs, out.strides), out.shape, strict=True)):
+        if length > 1 and stride < extent * out.itemsize:
+            raise ValueError("out: expected an array whose elements lie apart in memory")
+        extent = max(extent, stride // out.itemsize * length)
     check_overlap(out, given, name)
 
 

@@ -15,6 +15,7 @@ import dask.array as da  # noqa: E402
 from dask import delayed  # noqa: E402
 from dask_cluster import frames, start  # noqa: E402
 from distributed import Client  # noqa: E402
+from problems import make_problem  # noqa: E402
 
 from fastsoftmax.dask import SoftmaxRegression  # noqa: E402
 from fastsoftmax.dask._regression import prepare_shares  # noqa: E402
