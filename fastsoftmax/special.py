@@ -137,7 +137,7 @@ def logsumexp(
     >>> round(float(logsumexp([1000.0, 1000.0])), 6)  # 1000 + log 2
     1000.693147
     """
-    array = np.asarray(a)
+    array = _as_numbers(a, "a")
     if b is None and not (keepdims or return_sign) and _is_direct(array, axis):
         shape = array.shape
         if isinstance(axis, int):
@@ -153,6 +153,13 @@ def logsumexp(
     if b is None and not return_sign and _fast(array, axis):
         return _reduce(array, axis, keepdims)
     return _by_reference("a", reference.logsumexp, a, axis, b, keepdims, return_sign)
+
+
+def _as_numbers(x: npt.ArrayLike, name: str) -> Array:
+    array = np.asarray(x)
+    if array.dtype.kind in "TUSMmV":
+        raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
+    return array
 
 
 def _by_reference(argument: str, function: Any, *arguments: Any) -> Any:
@@ -234,7 +241,7 @@ def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
 
 
 def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Any:
-    array = np.asarray(x)
+    array = _as_numbers(x, "x")
     if out is None and _is_direct(array, axis):
         out = np.empty(array.shape, array.dtype)
         _call_direct(array, out, axis, name.upper())

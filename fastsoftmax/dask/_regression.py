@@ -83,8 +83,8 @@ def _predicted(chunk: Any, model: SoftmaxRegression, name: str) -> Array:
 class SoftmaxRegression(linear_model.SoftmaxRegression):
     """`fastsoftmax.linear_model.SoftmaxRegression` that takes rows on Dask's workers as well.
 
-    Parameters and attributes are the same. Rows of NumPy and SciPy are fitted and predicted here, as
-    usual.
+    Parameters and attributes are the same. Rows of NumPy and SciPy are fitted and predicted here,
+    as usual.
 
     Examples
     --------
