@@ -30,7 +30,6 @@ def make_problem(
     if n_classes is None:
         n_classes = max(shares.kind.n_targets or max(shares.map(largest_label)) + 1, 2)
     n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
-    validate.as_strength(l2)
     options["n_classes"] = n_classes
     # Wrong options are found here, not by every worker.
     make_targets(np.empty(0, np.int64), 0, dtype=np.dtype("f4"), reduction="sum", **options)

@@ -1,6 +1,6 @@
 """What Dask's workers hold: their share of the rows, and the client's way to it.
 
-Functions here run on workers; `Shares` is the client's side.
+`Shares`, `calls` and `cut` are the client's side; all else runs on workers.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Share(Dataset):
         self.total = total.finish() if weights else float(self.n_rows)
 
     def __sizeof__(self) -> int:
-        # Dask asks before it moves a task away from its rows.
+        # By this Dask judges what it costs to run a task elsewhere than where the share is.
         return sum(sizeof(chunk.X) for chunk in self.stored)
 
     def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
@@ -77,12 +77,13 @@ class Share(Dataset):
             yield Chunk(X, targets.curvatures(len(X)) if curvatures else targets)
 
 
+# By default a CSR matrix would count as an object of a few bytes.
 sizeof.register(CSR, lambda X: X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
 
 
 @contextlib.contextmanager
 def naming(partition: int) -> Iterator[None]:
-    """Put a partition's number before a complaint."""
+    """Put the partition's number before the messages of errors."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -165,7 +166,7 @@ def join(chunks: list[Chunk]) -> list[Chunk]:
     return [first.joined(rest) if rest else first for first, *rest in joined]
 
 
-# Who computes, by the worker's address, as a process may hold several workers.
+# One lock for each worker, by address, as a process may hold several workers.
 _turns: dict[str, threading.Lock] = {}
 
 
@@ -194,9 +195,10 @@ class Shares:
     Shares are cut once, here, from the partitions alone and the number of shares. ``chunks`` are
     (X, y) or (X, y, sample_weight), delayed, ``sizes`` their numbers of rows where known.
 
-    Futures keep the graph they came from, so that Dask makes a lost one again. Nothing in it names
+    Dask keeps the graph that the futures came from, and makes a lost one again. No task in it names
     a worker, not even with ``allow_other_workers=True``: where at some moment no worker is left,
-    Dask 2026.8 waits for the named one for ever, though others come.
+    Dask 2026.8 waits for the named one for ever, though others come. The price is that partitions
+    are loaded anywhere, and that all but one in M of them travel to the worker of their share.
     """
 
     def __init__(
@@ -231,8 +233,9 @@ class Shares:
 
     def prepare(self, encode: Callable[[Array], Array] | None, **options: Any) -> None:
         """Replace the partitions by shares, about as many on every worker."""
-        # They are asked for together when all partitions are there (see `map`). Asked for before,
-        # a worker got two and another none in a third of the cases tried; now in one of sixteen.
+        # All partitions have been described, so they are there, and Dask places all shares at once.
+        # Where it placed each as soon as its partitions were there, a worker got two shares and
+        # another none in a third of the cases tried; so it does in one of sixteen.
         self.futures = self._compute(
             prepare,
             [self.futures[share] for share in self.slices],
@@ -257,8 +260,8 @@ class Shares:
         """Bring a share to a worker that holds less than the one where it is."""
         with contextlib.suppress(KeyError, ValueError):  # the worker is lost
             self.client.replicate(self.futures[i : i + 1], workers=[worker])
-        # Dask makes the new object where less is held, of the two places that have the old one,
-        # which then goes from both, as nothing needs it. The arrays are the same ones.
+        # Two workers hold the share now. Dask runs this task on the one that holds less; its result
+        # has the same arrays, and the share itself, which nothing uses any more, leaves both.
         self.futures[i : i + 1] = self._compute(copy.copy, self.futures[i : i + 1])
         wait(self.futures[i])
 
@@ -273,8 +276,8 @@ class Shares:
 
 def calls(function: Callable[..., Any], *lists: Iterable[Any]) -> list[Any]:
     """Delayed calls with arguments from lists; the first list says how many."""
-    # A group of tasks of its own: Dask takes a large one of few dependencies for the making of
-    # data, and sends it to whoever is idle, away from the shares.
+    # Each call of this function names a group of tasks of its own. Dask takes a large group that
+    # depends on little for tasks that make data, and sends them to idle workers, away from shares.
     group = f"{function.__name__}-{uuid.uuid4().hex}"
     call = delayed(function, pure=False)
     return [

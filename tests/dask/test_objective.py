@@ -43,11 +43,15 @@ def assert_equal(got, want, tolerance=1e-12):
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", ["dense", "csr"])
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"class_weight": [0.5, 2, 1, 3]}, {"class_weight": [1, 2, 0, 1], "label_smoothing": 0.1}],
-    ids=["plain", "class weights", "soft"],
+    ("kind", "options"),
+    [
+        ("dense", {}),
+        ("dense", {"class_weight": [0.5, 2, 1, 3]}),
+        ("dense", {"class_weight": [1, 2, 0, 1], "label_smoothing": 0.1}),
+        ("csr", {"class_weight": [1, 2, 0, 1], "label_smoothing": 0.1}),
+    ],
+    ids=["plain", "class weights", "soft", "csr"],
 )
 def test_equals_in_memory(client, problem, kind, options):
     X, W, y, bias, s = problem
