@@ -393,3 +393,16 @@ def test_nothing_around_the_rows_is_read(name, n, dtype):
         x = pages[start : start + size].view(dtype).reshape(rows, n)
         x[:] = want
         assert_array_equal(function(x, axis=1), function(want, axis=1))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.float16, np.int8])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_sums_of_many_small_numbers(name, dtype):
+    x = np.ones(70_000, dtype)
+    found = getattr(fastsoftmax, name)(x)
+    expected = {
+        "softmax": 1 / 70_000,
+        "log_softmax": -np.log(70_000),
+        "logsumexp": 1 + np.log(70_000),
+    }
+    np.testing.assert_allclose(np.asarray(found, float), expected[name], rtol=4e-2)

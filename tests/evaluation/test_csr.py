@@ -195,3 +195,23 @@ def test_estimator_takes_csr():
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="NaN"):
             SoftmaxRegression().fit(sparse.csr_array(np.where(X > 1, np.nan, X)), y)
+
+
+def test_row_pointers_that_wrap_around_are_refused():
+    X = sparse.csr_array(np.ones((4, 3)))
+    X.indptr = np.array([0, 2**63 - 1, -(2**63), -1, 12])
+    with pytest.raises(ValueError, match="X: expected indptr"):
+        fastsoftmax.linear_cross_entropy(X, np.zeros((2, 3)), [0, 1, 0, 1])
+
+
+def test_float16_values_are_computed_in_float32():
+    rng = np.random.default_rng(0)
+    dense = rng.standard_normal((30, 7)).astype(np.float16)
+    X, W, y = (
+        sparse.csr_array(dense.astype(np.float32)),
+        rng.standard_normal((3, 7)),
+        np.arange(30) % 3,
+    )
+    X.data = X.data.astype(np.float16)
+    found = fastsoftmax.linear_cross_entropy(X, W, y)
+    np.testing.assert_allclose(found, fastsoftmax.linear_cross_entropy(dense, W, y), rtol=1e-5)

@@ -21,6 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from fastsoftmax import SoftmaxObjective
+from fastsoftmax._optimize import minimize
 from fastsoftmax.linear_model import LogisticRegression, SoftmaxRegression
 
 
@@ -168,3 +170,39 @@ def test_warm_start_from_the_optimum_has_nothing_to_do():
 def test_class_weights_that_weigh_nothing(class_weight, message):
     with pytest.raises(ValueError, match=message):
         LogisticRegression(class_weight=class_weight).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def words(n_rows, n_features, noise):
+    """Unit rows of a bag of words, of some topics."""
+    rng = np.random.default_rng(0)
+    topics = rng.dirichlet(np.full(n_features, 0.02), 4)
+    y = rng.integers(0, 4, n_rows)
+    counts = np.stack([rng.multinomial(30, (topics[k] + 1 / n_features) / 2) for k in y])
+    y = np.where(rng.random(n_rows) < noise, rng.integers(0, 4, n_rows), y)
+    return sparse.csr_array(counts / np.linalg.norm(counts, axis=1, keepdims=True)), y
+
+
+@pytest.mark.parametrize("C", [1e-2, 1.0, 1e2, 1e3, 1e6])
+@pytest.mark.parametrize("shape", [(300, 1000), (1500, 200)], ids=str)
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg"])
+def test_a_fit_ends_near_the_optimum_or_warns(C, shape, noise, solver):
+    X, y = words(*shape, noise)
+    objective = SoftmaxObjective(X, y, l2=0.5 / (C * len(y)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = LogisticRegression(C=C, solver=solver).fit(X, y)
+    best = minimize.minimize(objective.problem, tol=1e-9, max_iter=3000).state.loss
+    found = objective.value(objective.pack(model.coef_, model.intercept_))
+    assert found <= 1.1 * best + 1e-4 or caught
+
+
+def test_a_loss_that_cannot_be_lowered_is_a_warning():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((200, 4)) * 1e25, rng.integers(0, 3, 200)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = LogisticRegression().fit(X, y)
+    objective = SoftmaxObjective(X, y, l2=0.5 / len(y))
+    found = objective.value(objective.pack(model.coef_, model.intercept_))
+    assert found < 1.1 or caught
