@@ -20,7 +20,7 @@ from fastsoftmax._kernels.softmax.loops import (
     maximum_over,
     merge,
 )
-from fastsoftmax._kernels.vector.elementary import exp
+from fastsoftmax._kernels.vector.exp_log import exp
 from fastsoftmax._kernels.vector.simd import (
     LANES_64,
     advance,

@@ -27,8 +27,8 @@ from fastsoftmax._kernels.jit import helper, inlined, kernel
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
 from fastsoftmax._kernels.rows.column_sums import Area, finish_columns, fold, sum_area, widen
 from fastsoftmax._kernels.rows.results import put
-from fastsoftmax._kernels.vector.elementary import exp
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
+from fastsoftmax._kernels.vector.exp_log import exp
 from fastsoftmax._kernels.vector.simd import (
     LANES_64,
     advance,

@@ -41,7 +41,7 @@ from fastsoftmax._kernels.softmax.losses import (
     label_of,
     row_factors,
 )
-from fastsoftmax._kernels.vector.elementary import exp, log
+from fastsoftmax._kernels.vector.exp_log import exp, log
 from fastsoftmax._kernels.vector.lanes import count_lanes
 from fastsoftmax._kernels.vector.simd import (
     LANES_64,

@@ -37,7 +37,7 @@ from fastsoftmax._kernels.softmax.loops import (
     target_over,
 )
 from fastsoftmax._kernels.softmax.losses import label_of
-from fastsoftmax._kernels.vector.elementary import exp, log
+from fastsoftmax._kernels.vector.exp_log import exp, log
 from fastsoftmax._kernels.vector.lanes import lane, max_lanes, sum_lanes
 from fastsoftmax._kernels.vector.simd import (
     advance,

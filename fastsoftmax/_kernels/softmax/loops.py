@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 from fastsoftmax._kernels.jit import helper, inlined
-from fastsoftmax._kernels.vector.elementary import exp, log
+from fastsoftmax._kernels.vector.exp_log import exp, log
 from fastsoftmax._kernels.vector.simd import (
     advance,
     fma,

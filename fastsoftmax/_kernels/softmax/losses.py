@@ -31,8 +31,8 @@ from fastsoftmax._kernels.softmax.loops import (
     scale_variance_over,
     target_over,
 )
-from fastsoftmax._kernels.vector.elementary import log
 from fastsoftmax._kernels.vector.emit import WIDTH
+from fastsoftmax._kernels.vector.exp_log import log
 from fastsoftmax._kernels.vector.lanes import lane, sum_lanes
 from fastsoftmax._kernels.vector.simd import (
     LANES_64,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastsoftmax._kernels.vector.elementary import exp, log
+from fastsoftmax._kernels.vector.exp_log import exp, log
 from fastsoftmax._kernels.vector.simd import advance, lane_count, load, pointer, store
 
 
