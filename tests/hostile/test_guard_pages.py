@@ -26,7 +26,7 @@ OPTIONS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.skipif("x86_64" not in emit.TRIPLE, reason="the targets are x86 ones")
 @pytest.mark.parametrize("target", OPTIONS)
 def test_no_call_touches_a_guard_page(target):

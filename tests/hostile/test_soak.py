@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.by_hand
 PROGRAM = Path(__file__).parent / "soak.py"
 
 
