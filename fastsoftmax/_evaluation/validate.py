@@ -168,7 +168,9 @@ def _cast(array: Array, name: str, dtype: npt.DTypeLike) -> Array:
 def as_strength(l2: Any, name: str = "l2") -> float:
     """Return a finite, non-negative float."""
     try:
-        value = math.nan if isinstance(l2, (str, bytes)) else float(l2)
+        if isinstance(l2, (str, bytes)):
+            raise TypeError
+        value = float(l2)
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number, got {type(l2).__name__}") from None
     except OverflowError:
@@ -251,9 +253,10 @@ def check_out(
         raise ValueError("out: expected a writeable array, got a read-only one")
     extent = 1  # of all dimensions with smaller strides: the next one must step over it
     for stride, length in sorted(zip(map(abs, out.strides), out.shape, strict=True)):
-        if length > 1 and stride < extent * out.itemsize:
-            raise ValueError("out: expected an array whose elements lie apart in memory")
-        extent = max(extent, stride // out.itemsize * length)
+        if length > 1 and out.size:
+            if stride < extent * out.itemsize:
+                raise ValueError("out: expected an array whose elements lie apart in memory")
+            extent = stride // out.itemsize * length
     check_overlap(out, given, name)
 
 

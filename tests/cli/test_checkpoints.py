@@ -79,7 +79,7 @@ def test_damaged_files_are_refused(tmp_path):
     np.savez(path, header=np.array(json.dumps(header)))
     with pytest.raises(ValueError, match="c.npz: checkpoint format 99"):
         load_checkpoint(path, RUN, SIZE)
-    np.savez(path, header=np.array(json.dumps({**header, "version": 3})))
+    np.savez(path, header=np.array(json.dumps({**header, "version": 4})))
     with pytest.raises(ValueError, match="c.npz: damaged checkpoint"):
         load_checkpoint(path, RUN, SIZE)
 

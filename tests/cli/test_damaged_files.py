@@ -242,6 +242,7 @@ def test_wrong_values_in_models(change, iris, command):
 def test_no_warning_before_an_error(large, iris, command):
     data = archive_of(iris / "iris.npz")
     data["X"][3:6, 1] = large, large, -large
+    data["y"] = np.array(["setosa", "versicolor", "virginica"])[data["y"]]
     np.savez(iris / "iris.npz", **data)
     for arguments in (*list(READERS.values())[1:], ("train", "iris.npz")):
         assert refused(command(*arguments)._replace(out=""), "column 1: NaN or infinite in float32")
@@ -314,7 +315,7 @@ def rewritten(old, new):
         array("changes", lambda changes: changes.ravel()),
         array("steps", lambda steps: steps[:, 1:]),
         shortened,
-        rewritten('"version": 3', '"version": ' + "3" * 5000),
+        rewritten('"version": 4', '"version": ' + "4" * 5000),
         rewritten('"state": {', '"state": ' + '{"a":' * 100_000),
         lambda text: "[" * 100_000,
         lambda text: "5",

@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fastsoftmax import SoftmaxObjective
+from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._optimize import minimize
 from fastsoftmax.linear_model import LogisticRegression, SoftmaxRegression
 
@@ -131,10 +132,8 @@ def test_metadata_routing_of_weights():
 
 @pytest.mark.parametrize("make", [LogisticRegression, SoftmaxRegression])
 def test_interrupted_fits_are_usable(make, monkeypatch):
-    from fastsoftmax import objective
-
     X, y = load_iris(return_X_y=True)
-    evaluate = objective.SoftmaxObjective._evaluate
+    evaluate = Problem.evaluate
     calls = []
 
     def interrupted(self, *args):
@@ -143,7 +142,7 @@ def test_interrupted_fits_are_usable(make, monkeypatch):
             raise KeyboardInterrupt
         return evaluate(self, *args)
 
-    monkeypatch.setattr(objective.SoftmaxObjective, "_evaluate", interrupted)
+    monkeypatch.setattr(Problem, "evaluate", interrupted)
     model = make()
     with pytest.raises(KeyboardInterrupt), pytest.warns(ConvergenceWarning, match="interrupted"):
         model.fit(X, y)
