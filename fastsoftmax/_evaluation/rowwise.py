@@ -41,7 +41,7 @@ _SERIAL_ELEMENTS, _DIRECT_SERIAL = 30_000, 16_000
 # Bytes of a chunk, at least and at most. It is so large that beginning it, and waiting for what it
 # has streamed, does not count: softmax at (100k, 1000) took 8 % longer at 256 KiB. Between the two
 # there are _CHUNKS of them, enough for every thread. A chunk has at least _CHUNK_ROWS rows, as
-# three are in flight.
+# three are in flight, but never more than a quarter of all.
 _CHUNK_BYTES, _CHUNKS, _CHUNK_ROWS = (256 << 10, 1 << 20), 32, 8
 # Results from here on will not fit the caches: writing past them saves reading what they replace.
 _STREAMED_BYTES = 4 << 20

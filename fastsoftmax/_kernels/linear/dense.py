@@ -159,39 +159,31 @@ def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
 
 
 @helper
-def add_logits(problem, tile, features, x_t, ahead, pace):
-    """Add some features to the logits of a tile; the first ones start from the bias.
+def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
+    """Compute the logits of a tile, DEPTH features at a time; see `read_tile`.
 
-    Returns ``ahead``, moved on by what has been prefetched.
+    Returns ``ahead``, moved on by what has been prefetched of the next block.
     """
-    start, stop = features
+    end, read_lines, step_bytes = next_block
     width, n_logits = tile_rows(x_t), problem.n_logits
     W, bias = as_pointer(problem.panels, x_t), as_pointer(problem.bias, x_t)
-    for panel in range(panel_count(n_logits)):
-        k, height = panel_rows(panel, n_logits)
-        logits = advance(tile.z, k * width)
-        before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
-        contract(
-            height, WIDTH, stop - start,
-            advance(W, start * n_logits + k * (stop - start)), 1, height,
-            x_t, width,
-            logits, width,
-            before, before_row,
-            ahead, pace,
-        )  # fmt: skip
-        ahead += (stop - start) * pace
-    return ahead
-
-
-@helper
-def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
-    """Compute the logits of a tile, see `read_tile`; returns ``ahead``, moved on."""
-    end, read_lines, step_bytes = next_block
     for start in range(0, problem.n_features, DEPTH):
-        features = start, min(start + DEPTH, problem.n_features)
+        stop = min(start + DEPTH, problem.n_features)
         lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
-        ahead = read_tile(problem, tile, features, x_t, packed, keep, ahead, lines)
-        ahead = add_logits(problem, tile, features, x_t, ahead, pace)
+        ahead = read_tile(problem, tile, (start, stop), x_t, packed, keep, ahead, lines)
+        for panel in range(panel_count(n_logits)):
+            k, height = panel_rows(panel, n_logits)
+            logits = advance(tile.z, k * width)
+            before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
+            contract(
+                height, WIDTH, stop - start,
+                advance(W, start * n_logits + k * (stop - start)), 1, height,
+                x_t, width,
+                logits, width,
+                before, before_row,
+                ahead, pace,
+            )  # fmt: skip
+            ahead += (stop - start) * pace
     return ahead
 
 

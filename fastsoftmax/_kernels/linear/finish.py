@@ -65,17 +65,6 @@ def finish_part(job, slabs, base, height, classes, features, W, gradient):
 
 
 @helper
-def finish_step(job, slabs, step, W, gradient):
-    """Finish FINISHED_FEATURES features of both parts of the slabs."""
-    n_classes, n_features = W.shape
-    split = min(job.classes, n_classes)
-    features = step * FINISHED_FEATURES, min((step + 1) * FINISHED_FEATURES, n_features)
-    second = job.padded_features * job.classes
-    finish_part(job, slabs, 0, job.classes, (0, split), features, W, gradient)
-    finish_part(job, slabs, second, job.other_classes, (split, n_classes), features, W, gradient)
-
-
-@helper
 def finish_bias(job, slabs, bias_gradient):
     """Add up and divide the gradient of the biases, which lies behind both parts of a slab."""
     start = job.padded_features * (job.classes + job.other_classes)
@@ -88,11 +77,16 @@ def finish_bias(job, slabs, bias_gradient):
 def draw_steps(job, arrays):
     """Draw steps of FINISHED_FEATURES features; one step more finishes the biases."""
     slabs, W, gradient, bias_gradient, shared = arrays
-    n_steps = (W.shape[1] + FINISHED_FEATURES - 1) // FINISHED_FEATURES
+    n_classes, n_features = W.shape
+    split, second = min(job.classes, n_classes), job.padded_features * job.classes
+    first_classes, last_classes = (0, split), (split, n_classes)
+    n_steps = (n_features + FINISHED_FEATURES - 1) // FINISHED_FEATURES
     step = draw_task(shared)
     while step <= n_steps:
+        features = step * FINISHED_FEATURES, min((step + 1) * FINISHED_FEATURES, n_features)
         if step < n_steps:
-            finish_step(job, slabs, step, W, gradient)
+            finish_part(job, slabs, 0, job.classes, first_classes, features, W, gradient)
+            finish_part(job, slabs, second, job.other_classes, last_classes, features, W, gradient)
         else:
             finish_bias(job, slabs, bias_gradient)
         step = draw_task(shared)

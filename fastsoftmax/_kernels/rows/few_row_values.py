@@ -1,7 +1,7 @@
 """From many short rows of logits to one value a row, and from such values back to the logits.
 
-Down go the maxima and sums of as many rows at once as a vector has lanes. Up go values of rows to
-the lanes of their logits, which takes one permutation, wherever in a row the vector begins.
+Maxima and sums are taken of as many rows at once as a vector has lanes. `spread` puts values of
+rows into the lanes of their logits by one permutation, wherever in a row a vector begins.
 """
 
 from __future__ import annotations

@@ -22,11 +22,10 @@ from fastsoftmax._kernels.tasks import draw_task, draw_worker
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.simd import advance, as_pointer, fence, lane_count, load, pointer
 
-# Rows of up to this many bytes (12 vectors) are few classes: beyond it three rows in flight are as
-# fast.
+# Rows of up to so many bytes are few classes: beyond, three rows in flight are as fast.
 FEW_BYTES = 12 * VECTOR_BYTES
-# The results of rows of up to so many vectors are gathered, BUFFERED_ROWS at a time, before they
-# are streamed: too large a part of short rows are vectors that two of them share.
+# Results of rows of up to so many vectors are gathered, BUFFERED_ROWS at a time, before they are
+# streamed: row by row, too many of their vectors would have to be put together of two rows.
 BUFFERED_VECTORS = 32
 BUFFERED_ROWS = 64
 
@@ -74,7 +73,10 @@ def run_chunk(job, terms, few, first, scratch):
 
 @helper
 def run_buffered(job, terms, first, stop, buffer):
-    """Run many classes with results gathered before they are streamed: scratch begins with them."""
+    """Run a chunk of many classes, gathering results in a buffer before they are streamed.
+
+    The rest of the scratch lies behind the buffer.
+    """
     n, like = job.n, load(buffer)
     scratch = advance(buffer, BUFFERED_ROWS * n + 2 * lane_count(buffer))
     loss, waiting = 0.0, 0

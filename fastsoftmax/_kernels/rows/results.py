@@ -75,9 +75,9 @@ def write_head(row, begin, first):
 
 @inlined
 def write_rest(row, start, n, streamed, last):
-    """Write results ``start`` to n of a row; leave those that fill no vector in ``joint``.
+    """Write results ``start`` to n of a row.
 
-    Unless results are streamed and another row follows, those are stored at once.
+    Where results are streamed and another row follows, ``joint`` takes those that fill no vector.
     """
     lanes = lane_count(row.source)
     i = start
@@ -94,10 +94,9 @@ def write_rest(row, start, n, streamed, last):
 
 @helper
 def flush(buffer, n, out, last):
-    """Stream n results from a buffer to ``out``; return how many are left for the next call.
+    """Stream n results from a buffer to ``out``, all of them if they are the ``last``.
 
-    Those that fill no vector of memory are moved to the front of the buffer, unless these results
-    are the last ones.
+    Otherwise those that fill no vector move to the front of the buffer; returns how many they are.
     """
     lanes, like = lane_count(buffer), load(buffer)
     unchanged = splat(0.0, like), splat(1.0, like), splat(-0.0, like)
