@@ -29,8 +29,8 @@ ROWS = 1_000_000  # of a partition: few and large, as each costs the kernel a st
 N_ROWS, N_MACHINES, NETWORK = 1_000_000_000, 64, 1.25e9
 
 
-def make_rows(part: int, n_rows: int, n_features: int, n_classes: int) -> tuple[Any, Any]:
-    rng = np.random.default_rng(part)
+def make_rows(partition: int, n_rows: int, n_features: int, n_classes: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(partition)
     X = rng.standard_normal((n_rows, n_features), dtype=np.float32)
     return X, rng.integers(0, n_classes, n_rows)
 
@@ -38,9 +38,9 @@ def make_rows(part: int, n_rows: int, n_features: int, n_classes: int) -> tuple[
 def in_memory(shape: tuple[int, int, int]) -> SoftmaxObjective:
     n_rows, n_features, n_classes = shape
     X, y = np.empty((n_rows, n_features), np.float32), np.empty(n_rows, np.int64)
-    for part in range(n_rows // ROWS):
-        rows = slice(part * ROWS, (part + 1) * ROWS)
-        X[rows], y[rows] = make_rows(part, ROWS, n_features, n_classes)
+    for partition in range(n_rows // ROWS):
+        rows = slice(partition * ROWS, (partition + 1) * ROWS)
+        X[rows], y[rows] = make_rows(partition, ROWS, n_features, n_classes)
     return SoftmaxObjective(X, y, n_classes=n_classes)
 
 
@@ -177,16 +177,17 @@ def project(constant: float, task: float, rows: dict[tuple[int, int], float]) ->
         "In the last column: how many rows a worker must have for W and gradients to take less "
         "than the work.",
         "",
-        "| K x D | work | tasks and messages | W and gradients | rows |",
+        "| K x D | work | tasks | W and gradients | rows |",
         "|---|---|---|---|---|",
     ]
     for (n_classes, n_features), row in rows.items():
         # Down: W in float32, the number of its holders doubling. Up: at each level of the tree one
         # worker receives three sums in float64.
         size = n_classes * n_features * (4 * math.log2(N_MACHINES) + 8 * 3 * levels)
-        messages = (1 + levels) * constant + N_MACHINES * task
+        # The tree's levels wait for each other, and the scheduler takes its time for every task.
+        tasks = (1 + levels) * constant + N_MACHINES * task
         lines.append(
-            f"| {n_classes} x {n_features} | {N_ROWS / N_MACHINES * row:.2f} | {messages:.3f} | "
+            f"| {n_classes} x {n_features} | {N_ROWS / N_MACHINES * row:.2f} | {tasks:.3f} | "
             f"{size / NETWORK:.4f} | {size / NETWORK / row:,.0f} |"
         )
     return lines
@@ -215,8 +216,8 @@ def main() -> None:
         "",
         f"dask {dask.__version__}; medians of {rounds} in turn in one run on one machine.",
     ]
-    for part in (compared, rows, of_workers, tasks, parameters, projection):
-        lines += ["", *part]
+    for section in (compared, rows, of_workers, tasks, parameters, projection):
+        lines += ["", *section]
     RESULTS.write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

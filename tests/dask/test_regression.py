@@ -11,6 +11,7 @@ from fastsoftmax import linear_model
 
 pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
 
+import dask  # noqa: E402
 import dask.array as da  # noqa: E402
 from dask import delayed  # noqa: E402
 from dask_cluster import frames, start  # noqa: E402
@@ -123,7 +124,9 @@ def test_lost_workers_change_nothing(problem):
                 lost.append(pid)
 
     lost = []
-    with start() as cluster, Client(cluster) as client:
+    # By default a local cluster gives a worker up that is not back in 15 s, as on a busy machine.
+    patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "5m"})
+    with patience, start() as cluster, Client(cluster) as client:
         arrays = [da.from_array(a, chunks=(900, *a.shape[1:])) for a in (X, y, s)]
         want = SoftmaxRegression(tol=1e-9).fit(*arrays)
         model = SoftmaxRegression(tol=1e-9)
