@@ -50,11 +50,15 @@ def test_layouts(layout, dtype, shape):
     np.testing.assert_array_equal(got[1].bias, want[1].bias)
 
 
+# The kernels are compiled anew for each of these.
+COMPILED = [("u1", "f4"), ("u2", "f4"), ("i4", "f8"), ("i8", "f8"), ("u8", "f8"), (">i2", "f4")]
+
+
 @pytest.mark.parametrize(
     ("source", "compute"),
     [
-        ("f2", "f4"), ("i1", "f4"), ("u1", "f4"), ("i2", "f4"), ("u2", "f4"), ("?", "f4"),
-        ("i4", "f8"), ("u4", "f8"), ("i8", "f8"), ("u8", "f8"), (">f4", "f4"), (">i2", "f4"),
+        ("f2", "f4"), ("i1", "f4"), ("?", "f4"), ("u4", "f8"), (">f4", "f4"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [*COMPILED, ("i2", "f4")]),
     ],
 )  # fmt: skip
 def test_dtypes(source, compute):

@@ -58,6 +58,7 @@ def test_missing_extra_is_named():
     assert 'pip install "fastsoftmax[train]"' in result.stderr
 
 
+@pytest.mark.slow
 def test_kernels_run_without_a_cache_directory():
     # What a read-only installation looks like to Numba: no locator takes the file.
     code = (

@@ -112,6 +112,7 @@ def test_estimator_errors(client):
         SoftmaxRegression().partial_fit(dX, dy, classes=[0, 1])
 
 
+@pytest.mark.slow
 def test_lost_workers_change_nothing(problem):
     X, _, y, _, s = problem
 

@@ -32,7 +32,11 @@ def thin(X, density=0.3, seed=0):
     return X
 
 
-@pytest.mark.parametrize("index_dtype", [np.int32, np.int64])
+# The kernels are compiled anew for indices of 64 bits.
+LONG = pytest.param(np.int64, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("index_dtype", [np.int32, LONG])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_agrees_with_dense(shape, dtype, index_dtype):
@@ -76,7 +80,10 @@ def test_options(kind):
     np.testing.assert_allclose(ours.weight, grad.weight, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, bool])
+@pytest.mark.parametrize(
+    "dtype",
+    [np.int8, *(pytest.param(t, marks=pytest.mark.slow) for t in (np.uint8, np.int64, bool))],
+)
 def test_integer_values(dtype):
     rng = np.random.default_rng(0)
     X = (rng.integers(0, 3, (90, 30)) * (rng.random((90, 30)) < 0.2)).astype(dtype)
