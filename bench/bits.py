@@ -1,4 +1,4 @@
-"""Print a digest of the bits of some two hundred results, a line for each call.
+"""Print a digest of the bits of some 460 results, a line for each call.
 
 A refactoring must not change them on one machine and one set of versions:
 

@@ -192,9 +192,7 @@ def linear_cross_entropy_value_and_grad(
     """
     l2 = validate.as_strength(l2)
     input_grad = validate.as_flag(input_grad, "input_grad")
-    validate.check_reduction(reduction)
-    if reduction == "none":
-        raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
+    validate.check_reduction(reduction, gradient=True)
     sums, targets, _, dX = _run_linear(
         X, W, y, bias, True, input_grad,
         sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,
@@ -316,9 +314,7 @@ def cross_entropy_value_and_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    validate.check_reduction(reduction)
-    if reduction == "none":
-        raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
+    validate.check_reduction(reduction, gradient=True)
     Z, targets = _prepare_logits(
         logits, y,
         sample_weight=sample_weight, class_weight=class_weight, label_smoothing=label_smoothing,

@@ -130,13 +130,12 @@ def make_targets(
     lse_square_scale: float = 0.0,
     reduction: str = "mean",
 ) -> Targets:
-    """Check the options and reduce them.
+    """Check the options and reduce them; the reduction has been checked.
 
     ``total`` is what sums are divided by: Σ s_i·class_weight[y_i] over the rows not ignored for a
     mean over labels, Σ s_i for one over probabilities (both as in torch), otherwise 1, or the power
     of two by which huge weights have been scaled down.
     """
-    validate.check_reduction(reduction)
     smoothing = validate.as_strength(label_smoothing, "label_smoothing")
     if smoothing > 1:
         raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing!r}")

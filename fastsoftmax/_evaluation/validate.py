@@ -212,10 +212,12 @@ def as_axis(axis: Any, ndim: int) -> Any:
     return axes if isinstance(axis, tuple) else axes[0]
 
 
-def check_reduction(reduction: Any) -> None:
-    """Refuse what is none of the three reductions."""
+def check_reduction(reduction: Any, *, gradient: bool = False) -> None:
+    """Refuse what is none of the three reductions, and "none" where a gradient is computed."""
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction: expected "mean", "sum" or "none", got {reduction!r}')
+    if gradient and reduction == "none":
+        raise ValueError('reduction: expected "mean" or "sum" where a gradient is computed')
 
 
 def as_count(n: Any, name: str, at_least: int) -> int:

@@ -72,15 +72,14 @@ class State:
     losses: list[float] = dataclasses.field(default_factory=list)  # the last ones, as norms are
     gains: list[float] = dataclasses.field(default_factory=list)  # expected of the last steps
     newton: bool = False  # whether "auto" has changed to Newton's method
-    preconditioner_at: Array | None = (
-        None  # where Newton's preconditioner was taken; None: the first one
-    )
+    preconditioner_at: Array | None = None  # where it was taken; None for the first one
     age: int = 0  # Newton steps with the same preconditioner
     last_products: int = 0  # products of the last Newton step
     message: str = ""
 
     @property
     def _small_fall(self) -> float:
+        """How much a loss that has settled may still fall in one iteration."""
         return max(_SETTLED_SHARE * abs(self.loss), _SETTLED_FALL)
 
     def has_settled(self, steps: int = _SETTLED_STEPS) -> bool:
@@ -110,7 +109,8 @@ class Minimization:
     ``preconditioner(None)`` gives the first preconditioner, and ``preconditioner(x)`` one that is
     close to the curvature at ``x``, or None where there is only the first. ``renewed(x)`` gives the
     first one with some of the curvature at ``x``, or None. A point is good enough where ``norm`` of
-    the gradient is at most ``tol``. ``noise`` is the relative error of the objective's values.
+    the gradient is at most ``tol`` and the loss has settled. ``noise`` is the relative error of the
+    objective's values, none of which is below ``lower_bound``.
     """
 
     objective: Objective

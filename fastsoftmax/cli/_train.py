@@ -61,25 +61,9 @@ def train(
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     resume = _check_files(output, checkpoint, resume)
-    if data == "digits":
-        source: sources.ChunkSource = _load_digits()
-    else:
-        source = sources.open_source(
-            data,
-            target,
-            feature or None,
-            format=format,
-            zero_based="auto" if zero_based is None else zero_based,
-        )
+    source = _open(data, target, feature, format=format, zero_based=zero_based)
     for path in filter(None, (output, checkpoint)):
         check_apart(path, source.files)
-    if len(source.classes) < 2:
-        raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
-    if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:
-        raise ValueError(
-            f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
-            f"{source.n_rows} rows"
-        )
     source.dtype = np.dtype(dtype)
     training_rows, test_rows = _split(source, test_size, seed, stream)
     compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES)
@@ -99,6 +83,35 @@ def train(
     _print_results(data, fit, score(model, test_rows), seconds, compiled)
     if compare:
         compare_fits(model, training_rows, test_rows)
+
+
+def _open(
+    data: str,
+    target: str | None,
+    feature: list[str] | None,
+    *,
+    format: FormatOption,
+    zero_based: ZeroBasedOption,
+) -> sources.ChunkSource:
+    """Open a data set to train on, of at least two classes."""
+    if data == "digits":
+        source: sources.ChunkSource = _load_digits()
+    else:
+        source = sources.open_source(
+            data,
+            target,
+            feature or None,
+            format=format,
+            zero_based="auto" if zero_based is None else zero_based,
+        )
+    if len(source.classes) < 2:
+        raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
+    if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:
+        raise ValueError(
+            f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
+            f"{source.n_rows} rows"
+        )
+    return source
 
 
 def _load_digits() -> sources.ArraySource:

@@ -23,3 +23,12 @@ def random_shapes(count, seed=0):
     sizes = np.array(SIZES)
     shapes = [tuple(int(v) for v in rng.choice(sizes, 3)) for _ in range(count)]
     return [(n, d, max(k, 2)) for n, d, k in shapes] + [(1500, 3, 5), (700, 300, 2), (65, 5, 1025)]
+
+
+def noisy_problem(dtype=np.float64, rows=3000, n_features=12, n_classes=5):
+    """X of features of many scales that go together, and noisy labels y."""
+    rng = np.random.default_rng(0)
+    mixed = rng.standard_normal((rows, n_features)) @ rng.standard_normal((n_features, n_features))
+    y = (mixed[:, :n_classes] + 3 * rng.gumbel(size=(rows, n_classes))).argmax(axis=1)
+    X = mixed * np.geomspace(1e-2, 1e2, n_features) + rng.normal(size=n_features)
+    return X.astype(dtype), y

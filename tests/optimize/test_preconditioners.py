@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from problems import noisy_problem
 
 from fastsoftmax import SoftmaxObjective
 from fastsoftmax._evaluation import plans
@@ -9,14 +10,6 @@ from fastsoftmax._optimize import minimize, preconditioners
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.linalg import cholesky_solver, one_blas_thread
 from fastsoftmax._optimize.preconditioners import Preconditioners
-
-
-def noisy_problem(dtype=np.float64, rows=3000, n_features=12, n_classes=5):
-    rng = np.random.default_rng(0)
-    mixed = rng.standard_normal((rows, n_features)) @ rng.standard_normal((n_features, n_features))
-    y = (mixed[:, :n_classes] + 3 * rng.gumbel(size=(rows, n_classes))).argmax(axis=1)
-    X = mixed * np.geomspace(1e-2, 1e2, n_features) + rng.normal(size=n_features)
-    return X.astype(dtype), y
 
 
 @pytest.mark.parametrize("kind", ["bound", "full", "blocks"])

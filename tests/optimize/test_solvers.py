@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from problems import noisy_problem
 from scipy import sparse
 from sklearn.datasets import load_digits
 
@@ -32,14 +33,6 @@ def task_of(objective, preconditioner=lambda x: lambda *g: list(g), **options):
     return solvers.Minimization(
         objective, preconditioner, lambda g: float(np.abs(g).max()), **settings
     )
-
-
-def noisy_problem(dtype=np.float64, rows=3000, n_features=12, n_classes=5):
-    rng = np.random.default_rng(0)
-    mixed = rng.standard_normal((rows, n_features)) @ rng.standard_normal((n_features, n_features))
-    y = (mixed[:, :n_classes] + 3 * rng.gumbel(size=(rows, n_classes))).argmax(axis=1)
-    X = mixed * np.geomspace(1e-2, 1e2, n_features) + rng.normal(size=n_features)
-    return X.astype(dtype), y
 
 
 @pytest.mark.parametrize("solver", ["auto", "lbfgs", "newton-cg"])
