@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import accumulator
 from fastsoftmax._evaluation.csr import CSR
+from fastsoftmax._evaluation.dataset import evenly
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._optimize.sample import worthwhile_mean
@@ -62,7 +63,7 @@ class Adam:
 
     def see(self, X: Any) -> None:
         """Let the means and the scales of the features follow the rows of X."""
-        rows = np.arange(min(len(X), _MEAN_ROWS)) * len(X) // min(len(X), _MEAN_ROWS)
+        rows = evenly(_MEAN_ROWS, len(X))
         mean = np.zeros(len(self.mean))
         if isinstance(X, CSR):
             sampled = X.matrix()[rows]
