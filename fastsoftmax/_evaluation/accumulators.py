@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax._evaluation import pace, plans
+from fastsoftmax._evaluation import plans
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.memory import address, aligned
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._evaluation.terms import make_terms
-from fastsoftmax._evaluation.threads import draw, n_threads
+from fastsoftmax._evaluation.threads import n_threads, run
 from fastsoftmax._kernels.linear.dense import DenseProblem, pack_panels
-from fastsoftmax._kernels.linear.finish import Finish, draw_steps
-from fastsoftmax._kernels.linear.slots import draw_slots
+from fastsoftmax._kernels.linear.finish import Finish, finish_slabs
+from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
 
@@ -69,14 +68,9 @@ class Accumulator:
         dtype, n_rows = self.W.dtype, problem.n_rows
         terms = make_terms(targets, dtype, start, losses)
         workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
-        kind = (type(problem), self.W.shape, dtype, workers, self.mode, targets.soft)
-        if workers > 1 and pace.prefers_serial(kind, work):
-            workers = 1
         scratch = aligned(workers, self.plan.scratch_size, dtype)
-        started = time.perf_counter()
-        draw(draw_slots, (problem, terms), self.slabs, self.losses, scratch, n_workers=workers)
-        seconds = time.perf_counter() - started
-        pace.learn(kind, work, parallel=workers > 1, seconds_per_row=seconds / n_rows)
+        arrays = (self.slabs, self.losses, scratch)
+        run(run_slots, (problem, terms), arrays, n_workers=workers)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def _padded_weights(self) -> Array:
@@ -101,7 +95,7 @@ class Accumulator:
         )  # fmt: skip
         workers = n_threads() if self.W.size * used > _FINISH_SERIAL else 1
         arrays = (self.slabs[:used], self.W, gradient, bias_gradient)
-        draw(draw_steps, job, *arrays, n_workers=workers)
+        run(finish_slabs, job, arrays, n_workers=workers)
         return self.loss(total, l2), gradient, bias_gradient
 
 

@@ -26,8 +26,8 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
         return np.asarray(x.T @ x, np.float64)
     from fastsoftmax._evaluation.memory import aligned
     from fastsoftmax._evaluation.plans import n_product_workers
-    from fastsoftmax._evaluation.threads import draw, n_threads
-    from fastsoftmax._kernels.algebra.gram import draw_panels
+    from fastsoftmax._evaluation.threads import n_threads, run
+    from fastsoftmax._kernels.algebra.gram import add_gram
 
     dtype = np.dtype(dtype)
     # Rows of whole cache lines, an odd number of them: so they share out among the cache's sets.
@@ -41,6 +41,6 @@ def gram(n_rows: int, n: int, dtype: npt.DTypeLike, fill: Callable[[slice, Array
         stop = min(first + _ROWS, n_rows)
         x = rows[: stop - first]
         fill(slice(first, stop), x[:, :n])
-        draw(draw_panels, n, x, total, n_workers=workers)
+        run(add_gram, n, x, total, n_workers=workers)
     upper = np.triu(total[:, :n]).astype(np.float64)
     return upper + np.triu(upper, 1).T

@@ -8,19 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation.memory import address, aligned
-from fastsoftmax._evaluation.threads import draw, n_threads, parallel_region
+from fastsoftmax._evaluation.threads import n_threads, run
 from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
-from fastsoftmax._kernels.rows.columns import columns_parallel, columns_serial
+from fastsoftmax._kernels.rows.columns import run_columns
 from fastsoftmax._kernels.rows.last_axis import (
     BUFFERED_ROWS,
     FEW_BYTES,
     RowsJob,
-    direct_parallel,
-    direct_serial,
-    draw_chunks,
+    run_chunks,
+    run_flat_rows,
     scratch_size,
 )
 from fastsoftmax._kernels.softmax.losses import Terms
+from fastsoftmax._kernels.tasks import ALONE
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 
 Array = npt.NDArray[Any]
@@ -83,7 +83,7 @@ def _draw_chunks(
     workers = 1 if x.size < _SERIAL_ELEMENTS else max(min(n_threads(), len(losses)), 1)
     scratch = aligned(workers, scratch_size(n, VECTOR_BYTES // x.itemsize, streamed), x.dtype)
     few = True if n * x.itemsize <= FEW_BYTES else None
-    draw(draw_chunks, (job, terms, few), losses, scratch, n_workers=workers)
+    run(run_chunks, (job, terms, few), (losses, scratch), n_workers=workers)
     return losses
 
 
@@ -94,16 +94,13 @@ def _streams(x: Array, out: Array) -> bool:
 
 def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:
     """Rows so few that every line of Python counts: x and ``out`` flat and contiguous."""
-    workers = 1 if x.size < _DIRECT_SERIAL else min(n_threads(), x.size // n)
+    n_rows = x.size // n
     few = True if n * x.itemsize <= FEW_BYTES else None
-    if workers < 2:
-        direct_serial(x, out, n, mode, few)
-        return
-    with parallel_region(workers) as workers:
-        if workers > 1:
-            direct_parallel(x, out, n, mode, few, workers)
-        else:
-            direct_serial(x, out, n, mode, few)
+    if x.size < _DIRECT_SERIAL:
+        run_flat_rows(x, out, n, mode, few, n_rows, ALONE)
+    else:
+        workers = min(n_threads(), n_rows)
+        run(run_flat_rows, x, out, n, mode, few, -(-n_rows // (4 * workers)), n_workers=workers)
 
 
 def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> None:
@@ -111,9 +108,4 @@ def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> Non
     workers = 1 if x.size < _DIRECT_SERIAL else n_threads()
     streamed = mode != LOGSUMEXP and _streams(x, out)
     call = (address(x), address(out), *shape, mode, streamed)
-    if workers < 2:
-        columns_serial(call, _LIKE[x.dtype.char], 1)
-        return
-    with parallel_region(workers) as workers:
-        run = columns_parallel if workers > 1 else columns_serial
-        run(call, _LIKE[x.dtype.char], workers)
+    run(run_columns, call, _LIKE[x.dtype.char], n_workers=workers)

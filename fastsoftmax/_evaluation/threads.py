@@ -1,8 +1,16 @@
-"""On how many threads a kernel runs, and when it must be one."""
+"""On how many threads a kernel runs, and which these are.
+
+As a rule they are the team's (`fastsoftmax._kernels.team`): daemon threads of this module, started
+when a kernel first wants them. With FASTSOFTMAX_THREADS=numba in the environment, or where the C
+library has no semaphores, they are those of Numba's own threading layers. The bits are the same.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import ctypes
+import functools
 import os
 import sys
 import threading
@@ -10,42 +18,122 @@ from collections.abc import Iterator
 from typing import Any
 
 import numba
-import numpy.typing as npt
 
-from fastsoftmax._kernels.tasks import run_on_threads, shared_counters
-
-_one_region = threading.Lock()
-_forked_after_threads = False
-
-
-def _after_fork() -> None:
-    """Remember, in a forked child, whether its parent had started Numba's threads."""
-    # GNU OpenMP does not survive a fork, and Numba kills the child that tries.
-    global _forked_after_threads, _one_region
-    parallel = sys.modules.get("numba.np.ufunc.parallel")
-    _forked_after_threads |= bool(getattr(parallel, "_is_initialized", False))
-    _one_region = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+from fastsoftmax._kernels.jit import entry_point, native_address
+from fastsoftmax._kernels.tasks import ALONE, Crew, call_in_parallel
+from fastsoftmax._kernels.team import BOARD_BYTES, SEMAPHORE, serve, stop
 
 
 def n_threads() -> int:
     """Numba's thread count for the calling thread."""
-    return int(numba.get_num_threads())
+    # To ask Numba starts its threads. Until somebody has started them, nobody has set their number.
+    return int(numba.get_num_threads() if _numba_runs() else numba.config.NUMBA_NUM_THREADS)
 
 
-def parallel_region(n_workers: int) -> contextlib.AbstractContextManager[int]:
-    """Enter with ``n_workers`` if they may run now, and otherwise with 1.
+def run(kernel: Any, *arguments: Any, n_workers: int) -> Any:
+    """Call a kernel that shares its tasks out, on up to ``n_workers`` threads."""
+    if n_workers < 2:
+        crews: Any = contextlib.nullcontext(ALONE)
+    elif _uses_team():
+        crews = contextlib.nullcontext(_team_of(n_workers))
+    else:
+        crews = _numbas_crew(n_workers)
+    with crews as crew:
+        return entry_point(kernel, (*arguments, crew))(*arguments, crew)
 
-    With 1 the caller must run the serial form of its kernel: in a forked child of a process that
-    has started Numba's threads, and beside another thread's region of the layer "workqueue", a
-    parallel one ends the process.
+
+# ------------------------------------------------------------------------------------- the team
+
+
+class Team:
+    """Helpers that serve at a board."""
+
+    def __init__(self) -> None:
+        # This memory is never given back, as a helper may look at it while the process ends.
+        libc = ctypes.CDLL(None)
+        libc.calloc.restype = ctypes.c_void_p
+        self.board = libc.calloc(1, BOARD_BYTES)
+        semaphore = ctypes.c_void_p(self.board + 8 * SEMAPHORE)
+        if libc.sem_init(semaphore, 0, 0) != 0:
+            raise OSError("no semaphores here")
+        self.helpers: list[threading.Thread] = []
+        self.lock = threading.Lock()
+
+    def grow(self, n: int) -> None:
+        """Start helpers until there are n, or as many as the system lets start."""
+        serve_here = functools.partial(entry_point(serve, (self.board,)), self.board)
+        with self.lock, contextlib.suppress(RuntimeError):
+            while len(self.helpers) < n:
+                name = f"fastsoftmax-helper-{len(self.helpers) + 1}"
+                helper = threading.Thread(target=serve_here, name=name, daemon=True)
+                helper.start()
+                self.helpers.append(helper)
+
+    def disband(self) -> None:
+        """End all helpers: none may run when Numba's machine code goes."""
+        stop(self.board)
+        for helper in self.helpers:
+            helper.join(1.0)
+
+
+_team: Team | None = None
+_starting = threading.Lock()
+
+
+def _team_of(n_workers: int) -> Crew:
+    """The team, with helpers enough for so many workers."""
+    global _team
+    if _team is None:
+        with _starting:
+            if _team is None:
+                _team = Team()
+                atexit.register(_team.disband)
+    if len(_team.helpers) < n_workers - 1:
+        _team.grow(n_workers - 1)
+    return Crew(n_workers, _team.board, 0)
+
+
+@functools.cache
+def _uses_team() -> bool:
+    """Whether helpers of our own are wanted and possible."""
+    choice = os.environ.get("FASTSOFTMAX_THREADS", "team")
+    if choice not in ("team", "numba"):
+        raise ValueError(f"FASTSOFTMAX_THREADS: expected 'team' or 'numba', got {choice!r}")
+    return choice == "team" and sys.platform.startswith("linux")
+
+
+# ----------------------------------------------------------------------------- Numba's own threads
+
+_one_region = threading.Lock()
+_forked_after_numba = False
+
+
+def _numba_runs() -> bool:
+    """Whether Numba has started its threads in this process, or in the one it was forked from."""
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    return bool(getattr(parallel, "_is_initialized", False))
+
+
+@contextlib.contextmanager
+def _numbas_crew(n_workers: int) -> Iterator[Crew]:
+    """Numba's threads, or the caller alone where a parallel region would end the process.
+
+    It would in a forked child of a process that has started Numba's threads, and beside another
+    thread's region of the layer "workqueue".
     """
-    if n_workers < 2 or _forked_after_threads:
-        return contextlib.nullcontext(1)
-    return contextlib.nullcontext(n_workers) if _is_reentrant() else _alone(n_workers)
+    if _forked_after_numba:
+        yield ALONE
+        return
+    several = Crew(n_workers, 0, native_address(call_in_parallel, (0, 0, 0)))
+    if _is_reentrant():
+        yield several
+        return
+    acquired = _one_region.acquire(blocking=False)
+    try:
+        yield several if acquired else ALONE
+    finally:
+        if acquired:
+            _one_region.release()
 
 
 def _is_reentrant() -> bool:
@@ -56,22 +144,13 @@ def _is_reentrant() -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _alone(n_workers: int) -> Iterator[int]:
-    """Give ``n_workers`` to one thread at a time, and 1 to the others."""
-    acquired = _one_region.acquire(blocking=False)
-    try:
-        yield n_workers if acquired else 1
-    finally:
-        if acquired:
-            _one_region.release()
+def _after_fork() -> None:
+    """Forget, in a forked child, the threads that only its parent has."""
+    global _team, _starting, _forked_after_numba, _one_region
+    # GNU OpenMP does not survive a fork, and Numba kills the child that tries.
+    _forked_after_numba |= _numba_runs()
+    _team, _starting, _one_region = None, threading.Lock(), threading.Lock()
 
 
-def draw(kernel: Any, job: Any, *arrays: npt.NDArray[Any], n_workers: int) -> None:
-    """Run a kernel that draws its tasks (see `fastsoftmax._kernels.tasks`) on some threads."""
-    with parallel_region(n_workers) as workers:
-        arrays = (*arrays, shared_counters(workers))
-        if workers > 1:
-            run_on_threads(kernel, job, arrays, workers)
-        else:
-            kernel(job, arrays)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gc
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic
 
 from fastsoftmax._kernels.cache import KernelCacheFiles
@@ -35,75 +37,110 @@ def kernel(function=None, *, parallel=False):
 
 # Helpers are inlined by LLVM into the kernels that call them. They need no cache of their own, nor
 # be callable from Python: without the wrappers for that, compiling takes a tenth less.
-helper = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
-# These are inlined by Numba before anything is compiled, which saves a level of functions that are
-# compiled again for each caller, see `pack_call`.
-inlined = numba.njit(inline="always", **OPTIONS)
+class HelperLibrary(JITCodeLibrary):
+    """The code of a helper as it was lowered, to be linked into the kernels that call it."""
 
-_addresses: dict[tuple[Any, ...], int] = {}
+    def add_llvm_module(self, module):
+        module.data_layout = self._codegen._data_layout
+        self._final_module.link_in(module)
+
+    def finalize(self):
+        self._raise_if_finalized()
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        return 0
+
+    @property
+    def codegen(self):
+        return _NoEnvironments()
+
+
+class _NoEnvironments:
+    def set_env(self, name, env):
+        pass
+
+
+class HelperCompiler(Compiler):
+    """Numba's compiler, but for `HelperLibrary`."""
+
+    def define_pipelines(self):
+        codegen = self.state.targetctx.codegen()
+        self.state.library = HelperLibrary(codegen, self.state.func_id.func_qualname)
+        self.state.library.enable_object_caching()
+        return super().define_pipelines()
+
+
+HELPER_OPTIONS = {
+    "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": HelperCompiler, **OPTIONS
+}  # fmt: skip
+
+
+def helper(function=None, **options):
+    """Decorate a function that only kernels and other helpers call."""
+    if function is None:
+        return functools.partial(helper, **options)
+    dispatcher = numba.njit(**HELPER_OPTIONS, **options)(function)
+    find_template = dispatcher.get_call_template
+
+    def find_template_without_literals(args, kws):
+        return find_template(tuple(map(types.unliteral, args)), kws)
+
+    # Numba would compile a helper again for each constant that is handed to it.
+    dispatcher.get_call_template = find_template_without_literals
+    return dispatcher
+
+
+inlined = helper(forceinline=True)
+
+_entry_points: dict[tuple[Any, ...], Any] = {}
+
+
+def entry_point(dispatcher, arguments):
+    """Compiled function for arguments like these, to be called with them from Python.
+
+    To call the dispatcher would look up the Numba type of each argument, which takes 84 us for an
+    evaluation. Arguments are arrays, scalars, and tuples of arguments. From call to call only the
+    values of scalars and the shapes and places of arrays may change without another compilation.
+    """
+    key = dispatcher, *map(_type_key, arguments)
+    if key not in _entry_points:
+        _entry_points[key] = _compiled(dispatcher, arguments).entry_point
+    return _entry_points[key]
 
 
 def native_address(dispatcher, arguments):
-    """Address of a kernel's machine code for arguments like these, compiled or loaded if need be.
+    """Address of a kernel's machine code for arguments like these, to be called from a kernel."""
+    compiled = _compiled(dispatcher, arguments)
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
 
-    Arguments are arrays, scalars, and tuples of arguments. From call to call only the values of
-    scalars and the shapes and places of arrays may change without another compilation.
-    """
-    key = dispatcher, _type_key(arguments)
-    if key not in _addresses:
-        signature = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
+
+def _compiled(dispatcher, arguments):
+    """What Numba has compiled, or loaded from its cache, for arguments like these."""
+    signature = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
+    collects = gc.isenabled()
+    gc.disable()  # it would look through what Numba makes again and again: a seventh of the time
+    try:
         dispatcher.compile(signature)
-        compiled = dispatcher.overloads[signature]
-        symbol = compiled.fndesc.llvm_func_name
-        _addresses[key] = compiled.library.get_pointer_to_function(symbol)
-    return _addresses[key]
+    finally:
+        if collects:
+            gc.enable()
+    return dispatcher.overloads[signature]
 
 
 def _type_key(argument: Any) -> Any:
-    """What decides the Numba type of an argument; to ask Numba took 84 us an evaluation."""
+    """What decides the Numba type of an argument."""
     if isinstance(argument, tuple):
         return type(argument), *map(_type_key, argument)
     return getattr(argument, "dtype", type(argument)), getattr(argument, "ndim", 0)
 
 
 @intrinsic
-def pack_call(typingctx, address, arguments):
-    """Pack a call of the kernel at a `native_address`; any thread can make it by `make_call`.
-
-    Returns two addresses: of a function that takes a pointer, and of the packed data that it takes.
-    The data, which are the kernel's address and arguments, lie in the stack frame of the function
-    that packs: the call can be made until that returns. No status is looked at, as kernels never
-    raise.
-
-    A plain call in the parallel loop would be simpler. But Numba optimises and translates a
-    function again for each that calls it, directly or through others, and a parallel loop has four
-    levels of them: with a plain call the first evaluation compiled for 17 s.
-    """
-    byte_pointer, intp = ir.IntType(8).as_pointer(), ir.IntType(64)
-
-    def codegen(context, builder, signature, args):
-        data = cgutils.alloca_once_value(builder, cgutils.make_anonymous_struct(builder, args))
-        unpacker_type = ir.FunctionType(ir.VoidType(), [byte_pointer])
-        name = builder.module.get_unique_name("fastsoftmax.unpack_and_call")
-        unpacker = ir.Function(builder.module, unpacker_type, name)
-        unpacker.linkage = "internal"
-        inside = ir.IRBuilder(unpacker.append_basic_block())
-        unpacked = inside.load(inside.bitcast(unpacker.args[0], data.type))
-        kernel_address, values = (inside.extract_value(unpacked, i) for i in range(2))
-        values = cgutils.unpack_tuple(inside, values)
-        kernel_type = context.call_conv.get_function_type(types.none, arguments.types)
-        kernel = inside.inttoptr(kernel_address, kernel_type.as_pointer())
-        context.call_conv.call_function(inside, kernel, types.none, arguments.types, values)
-        inside.ret_void()
-        addresses = [builder.ptrtoint(value, intp) for value in (unpacker, data)]
-        return context.make_tuple(builder, signature.return_type, addresses)
-
-    return types.UniTuple(types.intp, 2)(types.intp, arguments), codegen
-
-
-@intrinsic
 def make_call(typingctx, unpacker, data):
-    """Make a call, given the two addresses that `pack_call` has returned."""
+    """Make a packed call, given its two addresses (see `fastsoftmax._kernels.tasks`)."""
     byte_pointer = ir.IntType(8).as_pointer()
 
     def codegen(context, builder, signature, args):

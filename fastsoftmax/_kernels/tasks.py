@@ -1,52 +1,117 @@
-"""Kernels that draw tasks from a shared counter, run on one thread or on several.
+"""Kernels that draw tasks from a shared counter, run by one thread or by several.
 
-Such a kernel takes a job, which is a number or a tuple, and a tuple of arrays. The last array,
-``shared``, is made by `shared_counters`. A worker draws one task after another until none is left,
-so that a core that is lost to another program delays one task and not a fixed part of the work.
+Such a kernel is one line, ``share_out(pack_call(worker, arguments), crew)``: every thread of the crew
+calls ``worker(*arguments, counters)``. A worker draws one task after another until none
+is left, so that a core that is lost to another program delays one task and not a fixed part of the
+work, and a thread that never comes delays nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-from fastsoftmax._kernels.jit import helper, kernel, make_call, native_address, pack_call
-from fastsoftmax._kernels.vector.simd import advance, fetch_add, pointer
+from fastsoftmax._kernels.jit import helper, kernel, make_call
+from fastsoftmax._kernels.team import work_with_team
+from fastsoftmax._kernels.vector import emit
+from fastsoftmax._kernels.vector.atomics import fetch_add
+from fastsoftmax._kernels.vector.simd import advance
 
 
-def shared_counters(n_workers: int) -> Any:
-    """Return [the next task, the number of workers, the next worker]."""
-    return np.array([0, n_workers, 0])
+class Crew(NamedTuple):
+    """Who works on a kernel's tasks."""
+
+    n_workers: int  # the caller among them
+    board: int  # address of the team's board, see `fastsoftmax._kernels.team`
+    loop: int  # address of `call_in_parallel`, which is used where it is not 0
+
+
+ALONE = Crew(1, 0, 0)
 
 
 @helper
-def draw_task(shared):
+def draw_task(counters):
     """Number of the next task that nobody has drawn yet."""
-    return fetch_add(pointer(shared), 1)
+    return fetch_add(counters, 1)
 
 
 @helper
-def draw_worker(shared):
+def draw_worker(counters):
     """Number of this worker, which is also its row of scratch."""
-    return fetch_add(advance(pointer(shared), 2), 1)
+    return fetch_add(advance(counters, 1), 1)
 
 
 @kernel(parallel=True)
-def call_on_threads(unpacker, data, n_workers):
-    """Make a packed call ``n_workers`` times: the only parallel loop of kernels that draw tasks."""
+def call_in_parallel(unpacker, data, n_workers):
+    """Make a packed call on Numba's own threads: the plain way, beside that of the team."""
     for _ in prange(n_workers):
         make_call(unpacker, data)
 
 
-@kernel
-def pack_and_call(address, arguments, n_workers):
-    """Call the kernel at a `native_address` on ``n_workers`` threads."""
-    unpacker, data = pack_call(address, arguments)
-    call_on_threads(unpacker, data, n_workers)
+@helper
+def share_out(call, crew):
+    """Let every thread of a crew that comes in time make a call that `pack_call` has packed."""
+    unpacker, data = call
+    if crew.n_workers < 2:
+        make_call(unpacker, data)
+    elif crew.loop != 0:
+        _call_at(crew.loop, (unpacker, data, crew.n_workers))
+    else:
+        work_with_team(crew.board, unpacker, data, crew.n_workers - 1)
 
 
-def run_on_threads(kernel: Any, job: Any, arrays: tuple[Any, ...], n_workers: int) -> None:
-    """Run a kernel that draws tasks on ``n_workers`` of Numba's threads."""
-    pack_and_call(native_address(kernel, (job, arrays)), (job, arrays), n_workers)
+@intrinsic
+def pack_call(typingctx, worker, arguments):
+    """Pack a call of a worker, with counters behind its arguments; any thread can `make_call` it.
+
+    Returns two addresses: of a function that takes a pointer, and of the packed data that it takes.
+    The data, which are the counters and the arguments, lie in the stack frame of the function that
+    packs: the call can be made until that returns. No status is looked at, as kernels never raise.
+
+    A plain call in a parallel loop would be simpler. But Numba optimises and translates a function
+    again for each that calls it, directly or through others, and a parallel loop has four levels of
+    them: with a plain call the first evaluation compiled for 17 s.
+    """
+    counters_type = types.CPointer(types.intp)
+    signature = worker.get_call_type(typingctx, (*arguments.types, counters_type), {})
+
+    def generate(context, builder, _, args):
+        compiled = worker.dispatcher.overloads[signature.args]
+        context.active_code_library.add_linking_library(compiled.library)
+        counters = ir.ArrayType(emit.I64, 2)
+        content = cgutils.pack_struct(builder, [counters([0, 0]), args[1]])
+        data = cgutils.alloca_once_value(builder, content)
+        unpacker_type = ir.FunctionType(ir.VoidType(), [emit.BYTE_POINTER])
+        name = builder.module.get_unique_name("fastsoftmax.unpack_and_call")
+        unpacker = ir.Function(builder.module, unpacker_type, name)
+        unpacker.linkage = "internal"
+        unpacker.attributes.add("noinline")  # its caller calls it, as every other thread does
+        inside = ir.IRBuilder(unpacker.append_basic_block())
+        packed = inside.bitcast(unpacker.args[0], data.type)
+        first_counter = inside.gep(packed, [emit.I32(0), emit.I32(0), emit.I32(0)])
+        packed_arguments = inside.load(inside.gep(packed, [emit.I32(0), emit.I32(1)]))
+        values = [*cgutils.unpack_tuple(inside, packed_arguments), first_counter]
+        context.call_internal_no_propagate(inside, compiled.fndesc, signature, values)
+        inside.ret_void()
+        addresses = [builder.ptrtoint(value, emit.I64) for value in (unpacker, data)]
+        return context.make_tuple(builder, types.UniTuple(types.intp, 2), addresses)
+
+    return types.UniTuple(types.intp, 2)(worker, arguments), generate
+
+
+@intrinsic
+def _call_at(typingctx, address, arguments):
+    """Call the kernel at an address (see `native_address`), which takes these arguments."""
+
+    def generate(context, builder, signature, args):
+        kernel_type = context.call_conv.get_function_type(types.none, arguments.types)
+        kernel = builder.inttoptr(args[0], kernel_type.as_pointer())
+        values = cgutils.unpack_tuple(builder, args[1])
+        context.call_conv.call_function(builder, kernel, types.none, arguments.types, values)
+        return context.get_dummy_value()
+
+    return types.none(address, arguments), generate

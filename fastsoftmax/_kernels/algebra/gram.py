@@ -7,8 +7,9 @@ of a fit took three times as long beside them. And here only half of a symmetric
 from __future__ import annotations
 
 from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.tasks import draw_task, pack_call, share_out
 from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.vector.simd import advance, fetch_add, lane_count, pointer
+from fastsoftmax._kernels.vector.simd import advance, lane_count, pointer
 from fastsoftmax._kernels.vector.tiles import contract
 
 # Rows that are summed in registers at a time; WIDTH vectors of each stay in L1 meanwhile.
@@ -35,17 +36,22 @@ def add_panel(x, stride, n_rows, n, panel, total, row):
             )  # fmt: skip
 
 
+@helper
+def _add_drawn_panels(n, x, total, counters):
+    """Draw panels of columns of ``total`` and add to them."""
+    columns = WIDTH * lane_count(pointer(x))
+    n_panels = (n + columns - 1) // columns
+    panel = n_panels - 1 - draw_task(counters)  # the largest first
+    while panel >= 0:
+        add_panel(pointer(x), x.shape[1], len(x), n, panel, pointer(total), total.shape[1])
+        panel = n_panels - 1 - draw_task(counters)
+
+
 @kernel
-def draw_panels(n, arrays):
-    """Draw panels of columns of Σ x xᵀ and add them to ``total``; a row x has n elements.
+def add_gram(n, x, total, crew):
+    """Add Σ x xᵀ to ``total``; a row x has n elements.
 
     The rows of both matrices are padded to whole vectors. What lies below the diagonal of ``total``
     is left as it is, but for tiles that lie across the diagonal.
     """
-    x, total, shared = arrays
-    columns = WIDTH * lane_count(pointer(x))
-    n_panels = (n + columns - 1) // columns
-    panel = n_panels - 1 - fetch_add(pointer(shared), 1)  # the largest first
-    while panel >= 0:
-        add_panel(pointer(x), x.shape[1], len(x), n, panel, pointer(total), total.shape[1])
-        panel = n_panels - 1 - fetch_add(pointer(shared), 1)
+    share_out(pack_call(_add_drawn_panels, (n, x, total)), crew)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastsoftmax._kernels.jit import helper, kernel
-from fastsoftmax._kernels.tasks import draw_task
+from fastsoftmax._kernels.tasks import draw_task, pack_call, share_out
 from fastsoftmax._kernels.vector.simd import advance, pointer
 
 # Features whose sums are added up by one task: a multiple of every dense panel, and whole cache
@@ -73,15 +73,15 @@ def finish_bias(job, slabs, bias_gradient):
         bias_gradient[k] = slabs[0, start + k] / job.denominator
 
 
-@kernel
-def draw_steps(job, arrays):
+@helper
+def _run_drawn_steps(job, arrays, counters):
     """Draw steps of FINISHED_FEATURES features; one step more finishes the biases."""
-    slabs, W, gradient, bias_gradient, shared = arrays
+    slabs, W, gradient, bias_gradient = arrays
     n_classes, n_features = W.shape
     split, second = min(job.classes, n_classes), job.padded_features * job.classes
     first_classes, last_classes = (0, split), (split, n_classes)
     n_steps = (n_features + FINISHED_FEATURES - 1) // FINISHED_FEATURES
-    step = draw_task(shared)
+    step = draw_task(counters)
     while step <= n_steps:
         features = step * FINISHED_FEATURES, min((step + 1) * FINISHED_FEATURES, n_features)
         if step < n_steps:
@@ -89,4 +89,10 @@ def draw_steps(job, arrays):
             finish_part(job, slabs, second, job.other_classes, last_classes, features, W, gradient)
         else:
             finish_bias(job, slabs, bias_gradient)
-        step = draw_task(shared)
+        step = draw_task(counters)
+
+
+@kernel
+def finish_slabs(job, arrays, crew):
+    """Turn the slabs of all slots into the gradients in W and in the biases."""
+    share_out(pack_call(_run_drawn_steps, (job, arrays)), crew)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from numba.extending import overload
 
-from fastsoftmax._kernels.jit import OPTIONS, inlined, kernel
+from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, kernel
 from fastsoftmax._kernels.linear.dense import accumulate_dense_block
 from fastsoftmax._kernels.linear.sparse import SparseProblem, accumulate_sparse_block
 from fastsoftmax._kernels.modes import LOSS
-from fastsoftmax._kernels.tasks import draw_task, draw_worker
+from fastsoftmax._kernels.tasks import draw_task, draw_worker, pack_call, share_out
 from fastsoftmax._kernels.vector.simd import as_int64_pointer
 
 
@@ -25,13 +25,13 @@ def accumulate_block(problem, terms, block, following, gradient, scratch):
     raise NotImplementedError
 
 
-@overload(next_block, jit_options=OPTIONS)
+@overload(next_block, jit_options=HELPER_OPTIONS)
 def _next_block(problem, slot, n_slots, after):
     """Choose by the type of the problem."""
     return next_sparse_block if problem.instance_class is SparseProblem else next_dense_block
 
 
-@overload(accumulate_block, jit_options=OPTIONS)
+@overload(accumulate_block, jit_options=HELPER_OPTIONS)
 def _accumulate_block(problem, terms, block, following, gradient, scratch):
     """Choose by the type of the problem."""
     sparse = problem.instance_class is SparseProblem
@@ -51,7 +51,7 @@ def next_sparse_block(problem, slot, n_slots, after):
     return block
 
 
-@inlined
+@helper
 def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
     """Add this chunk's blocks of a slot to the slot's own slab, in order.
 
@@ -72,15 +72,21 @@ def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
         block = following
 
 
-@kernel
-def draw_slots(job, arrays):
+@helper
+def _run_drawn_slots(job, arrays, counters):
     """Draw slots and run them; each worker has a row of scratch."""
     problem, terms = job
-    slabs, losses, scratch, shared = arrays
-    own = scratch[draw_worker(shared)]
-    slot = draw_task(shared)
+    slabs, losses, scratch = arrays
+    own = scratch[draw_worker(counters)]
+    slot = draw_task(counters)
     while slot < len(slabs):
         # The next slot is a guess, that every worker will have drawn one meanwhile. It is not drawn
         # ahead, as it would wait for this worker while another one is idle.
-        run_slot(problem, terms, slot, slot + shared[1], slabs, losses, own)
-        slot = draw_task(shared)
+        run_slot(problem, terms, slot, slot + len(scratch), slabs, losses, own)
+        slot = draw_task(counters)
+
+
+@kernel
+def run_slots(job, arrays, crew):
+    """Run all slots; ``job`` is a problem and its terms."""
+    share_out(pack_call(_run_drawn_slots, (job, arrays)), crew)

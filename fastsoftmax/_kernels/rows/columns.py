@@ -21,12 +21,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
-from fastsoftmax._kernels.jit import helper, inlined, kernel
+from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
 from fastsoftmax._kernels.rows.column_sums import Area, finish_columns, fold, sum_area, widen
 from fastsoftmax._kernels.rows.results import put
+from fastsoftmax._kernels.tasks import draw_task, draw_worker, pack_call, share_out
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.exp_log import exp
 from fastsoftmax._kernels.vector.simd import (
@@ -34,7 +34,6 @@ from fastsoftmax._kernels.vector.simd import (
     advance,
     as_pointer,
     fence,
-    fetch_add,
     lane_count,
     load,
     load_first,
@@ -256,10 +255,8 @@ def first_task(job, task, scratch, wide, table):
 
 
 @helper
-def finish_task(call, task, sums, tables):
+def finish_task(job, task, wide, table):
     """Merge the chunks' sums of some columns."""
-    job = make_columns_job(call, lane_count(pointer(tables)))
-    wide, table = first_vector(sums), first_vector(tables)
     n_tasks = (job.inner + FINISHED - 1) // FINISHED  # of a matrix
     outer, left = task // n_tasks, task % n_tasks * FINISHED
     n = min(FINISHED, job.inner - left)
@@ -273,78 +270,68 @@ def finish_task(call, task, sums, tables):
 
 @helper
 def allocate(job, like, workers):
-    """Scratch of the workers, float64 sums, tables, and counters of tasks; see `first_vector`."""
+    """Scratch of the workers, float64 sums, and tables; see `first_vector`."""
     lanes = lane_count(pointer(like))
     n_sums = workers if job.whole else job.outer * job.n_chunks
     n_tables = workers if job.whole else job.outer
     scratch = np.empty(workers * scratch_size_of(job, lanes) + lanes, like.dtype)
     wide = np.empty(n_sums * 3 * job.padded + LANES_64, np.float64)
     table = np.empty(n_tables * 2 * job.padded + lanes, like.dtype)
-    return scratch, wide, table, np.zeros(2, np.int64)
+    return scratch, wide, table
 
 
 @helper
-def sweep_first(call, worker, scratch, wide, table, counter):
+def _sweep_first(job, scratch, wide, table, counters):
     """Draw strips to finish, or areas to sum."""
-    job = make_columns_job(call, lane_count(pointer(table)))
+    worker = draw_worker(counters)
     p, sums, values = first_vector(scratch), first_vector(wide), first_vector(table)
     p = advance(p, worker * scratch_size_of(job, lane_count(p)))
     if job.whole:
         sums = advance(sums, worker * 3 * job.padded)
         values = advance(values, worker * 2 * job.padded)
     n_tasks = job.outer * job.n_chunks * job.n_strips
-    first = fetch_add(pointer(counter), job.drawn)
+    first = draw_task(counters) * job.drawn
     while first < n_tasks:
         for task in range(first, min(first + job.drawn, n_tasks)):
             first_task(job, task, p, sums, values)
-        first = fetch_add(pointer(counter), job.drawn)
+        first = draw_task(counters) * job.drawn
     fence()
 
 
 @helper
-def sweep_again(call, table, counter):
+def _finish_drawn_columns(job, wide, table, counters):
+    """Draw columns whose sums are merged."""
+    n_tasks = job.outer * ((job.inner + FINISHED - 1) // FINISHED)
+    task = draw_task(counters)
+    while task < n_tasks:
+        finish_task(job, task, first_vector(wide), first_vector(table))
+        task = draw_task(counters)
+
+
+@helper
+def _sweep_again(job, table, counters):
     """Draw areas to write."""
     lanes = lane_count(pointer(table))
-    job = make_columns_job(call, lanes)
     n_tasks = job.outer * job.n_chunks * count_strips(job.period, job.written, lanes)
-    task = fetch_add(advance(pointer(counter), 1), 1)
+    task = draw_task(counters)
     while task < n_tasks:
         area = area_of(job, task, job.written, lanes)
         values = advance(first_vector(table), area.outer * 2 * job.padded + area.left)
         write_area(job, area, values, AHEAD)
-        task = fetch_add(advance(pointer(counter), 1), 1)
+        task = draw_task(counters)
     fence()
 
 
-@inlined
-def run_columns(call, like, workers):
-    """Run all tasks of an array: in parallel where the kernel below is compiled so.
-
-    ``call`` is what `make_columns_job` takes, and ``like`` has the dtype. A task is given the call
-    and makes the job anew, as Numba cannot hand a NamedTuple that is made here to a thread.
-    """
+@kernel
+def run_columns(call, like, crew):
+    """Run all tasks of an array; ``call`` is what `make_columns_job` takes, ``like`` its dtype."""
     job = make_columns_job(call, lane_count(pointer(like)))
-    scratch, wide, table, counter = allocate(job, like, workers)
-    for worker in prange(workers):
-        sweep_first(call, worker, scratch, wide, table, counter)
+    scratch, wide, table = allocate(job, like, crew.n_workers)
+    share_out(pack_call(_sweep_first, (job, scratch, wide, table)), crew)
     if job.whole:
         return
-    for task in prange(job.outer * ((job.inner + FINISHED - 1) // FINISHED)):
-        finish_task(call, task, wide, table)
+    share_out(pack_call(_finish_drawn_columns, (job, wide, table)), crew)
     if job.mode != LOGSUMEXP:
         for outer in range(job.outer):
             repeat_columns(job, advance(first_vector(table), outer * 2 * job.padded))
-        for _ in prange(workers):
-            sweep_again(call, table, counter)
-
-
-@kernel(parallel=True)
-def columns_parallel(call, like, workers):
-    """`run_columns` on so many threads."""
-    run_columns(call, like, workers)
-
-
-@kernel
-def columns_serial(call, like, workers):
-    """`run_columns` on this thread, with one worker."""
-    run_columns(call, like, workers)
+        share_out(pack_call(_sweep_again, (job, table)), crew)

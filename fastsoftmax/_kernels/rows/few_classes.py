@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
-from fastsoftmax._kernels.jit import helper, inlined
+from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, inlined
 from fastsoftmax._kernels.modes import GRADIENT, LOG_SOFTMAX, LOGSUMEXP, LOSS, SOFTMAX
 from fastsoftmax._kernels.rows.few_row_values import (
     fill_table,
@@ -99,7 +99,7 @@ class BlockScratch(NamedTuple):
     table: tuple[Any, Any]  # see `fill_table`
 
 
-@register_jitable
+@register_jitable(**HELPER_OPTIONS)
 def few_classes_scratch(n, lanes):
     """Elements of scratch that `divide_scratch` divides."""
     rows = max(BLOCK_VECTORS // n, 1) * lanes

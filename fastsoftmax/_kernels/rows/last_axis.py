@@ -10,15 +10,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 from numba.extending import register_jitable
 
-from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, kernel
 from fastsoftmax._kernels.modes import LOGSUMEXP
 from fastsoftmax._kernels.rows.few_classes import few_classes_scratch, run_few_classes
 from fastsoftmax._kernels.rows.many_classes import rows_in_flight
 from fastsoftmax._kernels.rows.results import flush
-from fastsoftmax._kernels.tasks import draw_task, draw_worker
+from fastsoftmax._kernels.tasks import draw_task, draw_worker, pack_call, share_out
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.simd import advance, as_pointer, fence, lane_count, load, pointer
 
@@ -43,7 +42,7 @@ class RowsJob(NamedTuple):
     denominator: float  # of the gradient of a loss
 
 
-@register_jitable
+@register_jitable(**HELPER_OPTIONS)
 def scratch_size(n: int, lanes: int, streamed: bool) -> int:
     """Elements of a worker's scratch, at most; the functions that use it know the layouts."""
     if n <= FEW_BYTES // VECTOR_BYTES * lanes:
@@ -89,39 +88,40 @@ def run_buffered(job, terms, first, stop, buffer):
     return loss
 
 
-@kernel
-def draw_chunks(job, arrays):
+@helper
+def _run_drawn_chunks(job, arrays, counters):
     """Draw chunks of rows; write results, and leave the weighted loss of each in ``losses``."""
     rows, terms, few = job
-    losses, scratch, shared = arrays
-    own = scratch[draw_worker(shared)]
-    chunk = draw_task(shared)
+    losses, scratch = arrays
+    own = scratch[draw_worker(counters)]
+    chunk = draw_task(counters)
     while chunk < len(losses):
         losses[chunk] = run_chunk(rows, terms, few, chunk * rows.chunk, own)
-        chunk = draw_task(shared)
+        chunk = draw_task(counters)
+
+
+@kernel
+def run_chunks(job, arrays, crew):
+    """Run all chunks; ``job`` is the rows, their terms and ``few``."""
+    share_out(pack_call(_run_drawn_chunks, (job, arrays)), crew)
 
 
 @helper
-def run_direct_chunk(x, out, n, mode, few, chunk, n_chunks):
-    """Run one of ``n_chunks`` chunks of the rows of n logits in a flat array.
+def _run_drawn_rows(x, out, n, mode, few, chunk, counters):
+    """Draw chunks of the rows of n logits in a flat array.
 
     The job is made here: for few rows making it in Python would cost more than the rows do.
     """
     scratch = np.empty(scratch_size(n, lane_count(pointer(x)), False), x.dtype)
-    rows = len(x) // n
-    first, stop = rows * chunk // n_chunks, rows * (chunk + 1) // n_chunks
-    job = RowsJob(x.ctypes.data, out.ctypes.data, stop, n, mode, stop, False, 1.0)
-    run_chunk(job, None, few, first, scratch)
-
-
-@kernel(parallel=True)
-def direct_parallel(x, out, n, mode, few, n_chunks):
-    """Run all rows of a flat array in ``n_chunks`` chunks, on as many threads."""
-    for chunk in prange(n_chunks):
-        run_direct_chunk(x, out, n, mode, few, chunk, n_chunks)
+    n_rows = len(x) // n
+    job = RowsJob(x.ctypes.data, out.ctypes.data, n_rows, n, mode, chunk, False, 1.0)
+    first = draw_task(counters) * chunk
+    while first < n_rows:
+        run_chunk(job, None, few, first, scratch)
+        first = draw_task(counters) * chunk
 
 
 @kernel
-def direct_serial(x, out, n, mode, few):
-    """Run all rows of a flat array on this thread."""
-    run_direct_chunk(x, out, n, mode, few, 0, 1)
+def run_flat_rows(x, out, n, mode, few, chunk, crew):
+    """Run all rows of a flat array, ``chunk`` of them at a time."""
+    share_out(pack_call(_run_drawn_rows, (x, out, n, mode, few, chunk)), crew)

@@ -16,14 +16,14 @@ from numba.core.registry import cpu_target
 
 TRIPLE, CPU_NAME, _feature_string = cpu_target.target_context.codegen().magic_tuple()
 FEATURES = frozenset(f[1:] for f in _feature_string.split(",") if f.startswith("+"))
-_IS_ARM = TRIPLE.startswith(("aarch64", "arm64"))
+IS_ARM = TRIPLE.startswith(("aarch64", "arm64"))
 
 VECTOR_BYTES = 64 if "avx512f" in FEATURES else 32 if "avx" in FEATURES else 16
-HAS_FMA = _IS_ARM or bool(FEATURES & {"fma", "avx512f"})
+HAS_FMA = IS_ARM or bool(FEATURES & {"fma", "avx512f"})
 # A register tile of HEIGHT x WIDTH accumulators, WIDTH vectors of b and a broadcast scalar must fit
 # the registers: 24 + 4 + 1 of 32, or 12 + 2 + 1 of 16.
 HEIGHT = 6
-WIDTH = 4 if _IS_ARM or "avx512f" in FEATURES else 2
+WIDTH = 4 if IS_ARM or "avx512f" in FEATURES else 2
 
 I32, I64, BYTE_POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 

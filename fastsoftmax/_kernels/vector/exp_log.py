@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from fastsoftmax._kernels.jit import OPTIONS
+from fastsoftmax._kernels.jit import HELPER_OPTIONS
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.exponent import horner, look_up, split_exponent, times_power_of_two
 from fastsoftmax._kernels.vector.simd import fma, select, splat
@@ -78,7 +78,7 @@ def exp(x):
     raise NotImplementedError
 
 
-@overload(exp, jit_options=OPTIONS)
+@overload(exp, jit_options=HELPER_OPTIONS)
 def _exp_of_dtype(x):
     constants = _EXP_32 if x.dtype == types.float32 else _EXP_64
     has_table = VECTOR_BYTES == 64
@@ -133,7 +133,7 @@ def log(x):
     raise NotImplementedError
 
 
-@overload(log, jit_options=OPTIONS)
+@overload(log, jit_options=HELPER_OPTIONS)
 def _log_of_dtype(x):
     single = x.dtype == types.float32
     constants, polynomial = (_EXP_32, _LOG_32) if single else (_EXP_64, _LOG_64)

@@ -115,16 +115,6 @@ def misalignment(typingctx, p):
     return types.intp(p), codegen(count)
 
 
-@intrinsic
-def fetch_add(typingctx, p, n):
-    """Add ``n`` to the integer at ``p`` atomically; return what it was."""
-
-    def add(builder, p, n):
-        return builder.atomic_rmw("add", p, n, "monotonic")
-
-    return types.intp(p, types.intp), codegen(add)
-
-
 # ------------------------------------------------------------------------- vector arithmetic
 
 _OPERATORS = {
