@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 import fastsoftmax
-from fastsoftmax._kernels.linear.slots import draw_slots
+from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.vector import emit
 from fastsoftmax.cli._console import out
 
@@ -29,7 +29,7 @@ def info() -> None:
     except ValueError:
         table.add_row("threading layer", "none started (one thread)")
     # Without JIT a kernel is a plain function; without a writable directory the path is None.
-    path = getattr(getattr(draw_slots, "stats", None), "cache_path", None)
+    path = getattr(getattr(run_slots, "stats", None), "cache_path", None)
     table.add_row("cache directory", str(path) if path else "none is writable")
     table.add_row("numba", numba.__version__)
     table.add_row("numpy", np.__version__)
