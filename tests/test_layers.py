@@ -29,6 +29,7 @@ KERNELS = [
     {"linear", "rows", "algebra"},
     {"softmax"},
     {"tasks"},
+    {"team"},
     {"vector"},
     {"jit"},
     {"cache"},

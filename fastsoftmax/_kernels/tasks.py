@@ -1,9 +1,9 @@
 """Kernels that draw tasks from a shared counter, run by one thread or by several.
 
-Such a kernel is one line, ``share_out(pack_call(worker, arguments), crew)``: every thread of the crew
-calls ``worker(*arguments, counters)``. A worker draws one task after another until none
-is left, so that a core that is lost to another program delays one task and not a fixed part of the
-work, and a thread that never comes delays nothing.
+Such a kernel is one line, ``share_out(pack_call(worker, arguments), crew)``. Every thread of the
+crew calls ``worker(*arguments, counters)``, which draws one task after another until none is left.
+So a core that is lost to another program delays one task and not a fixed part of the work, and a
+thread that never comes delays nothing.
 """
 
 from __future__ import annotations
