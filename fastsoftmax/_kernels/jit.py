@@ -8,11 +8,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
-from numba.extending import intrinsic
 
 from fastsoftmax._kernels.cache import KernelCacheFiles
 
@@ -45,7 +43,7 @@ class _HelperLibrary(JITCodeLibrary):
     """
 
     def add_llvm_module(self, module):
-        module.data_layout = self._codegen._data_layout
+        module.data_layout = self._final_module.data_layout
         self._final_module.link_in(module)
 
     def finalize(self):
@@ -148,17 +146,3 @@ def _type_key(argument: Any) -> Any:
     if isinstance(argument, tuple):
         return type(argument), *map(_type_key, argument)
     return getattr(argument, "dtype", type(argument)), getattr(argument, "ndim", 0)
-
-
-@intrinsic
-def make_call(typingctx, unpacker, data):
-    """Make a packed call, given its two addresses (see `fastsoftmax._kernels.tasks`)."""
-    byte_pointer = ir.IntType(8).as_pointer()
-
-    def codegen(context, builder, signature, args):
-        unpacker_type = ir.FunctionType(ir.VoidType(), [byte_pointer])
-        function = builder.inttoptr(args[0], unpacker_type.as_pointer())
-        builder.call(function, [builder.inttoptr(args[1], byte_pointer)])
-        return context.get_dummy_value()
-
-    return types.none(types.intp, types.intp), codegen
