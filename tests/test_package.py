@@ -72,8 +72,8 @@ def test_kernels_run_without_a_cache_directory():
 
 def test_an_edit_in_any_kernel_source_drops_the_cache():
     from fastsoftmax._kernels import cache
-    from fastsoftmax._kernels.linear.slots import draw_slots
+    from fastsoftmax._kernels.linear.slots import run_slots
 
-    files = draw_slots._cache._cache_file
+    files = run_slots._cache._cache_file
     assert isinstance(files, cache.KernelCacheFiles)
     assert files.seal.startswith(cache.source_stamp().encode())

@@ -34,7 +34,7 @@ def run(kernel: Any, *arguments: Any, n_workers: int) -> Any:
     """Call a kernel that shares its tasks out, on up to ``n_workers`` threads."""
     if n_workers < 2:
         crews: Any = contextlib.nullcontext(ALONE)
-    elif _uses_team():
+    elif uses_team():
         crews = contextlib.nullcontext(_team_of(n_workers))
     else:
         crews = _numbas_crew(n_workers)
@@ -81,7 +81,7 @@ _starting = threading.Lock()
 
 
 def _team_of(n_workers: int) -> Crew:
-    """The team, with helpers enough for so many workers."""
+    """Return the team, with helpers enough for so many workers."""
     global _team
     if _team is None:
         with _starting:
@@ -94,7 +94,7 @@ def _team_of(n_workers: int) -> Crew:
 
 
 @functools.cache
-def _uses_team() -> bool:
+def uses_team() -> bool:
     """Whether helpers of our own are wanted and possible."""
     choice = os.environ.get("FASTSOFTMAX_THREADS", "team")
     if choice not in ("team", "numba"):
@@ -116,9 +116,9 @@ def _numba_runs() -> bool:
 
 @contextlib.contextmanager
 def _numbas_crew(n_workers: int) -> Iterator[Crew]:
-    """Numba's threads, or the caller alone where a parallel region would end the process.
+    """Enter with Numba's threads, or with the caller alone where they would end the process.
 
-    It would in a forked child of a process that has started Numba's threads, and beside another
+    They would in a forked child of a process that has started Numba's threads, and beside another
     thread's region of the layer "workqueue".
     """
     if _forked_after_numba:

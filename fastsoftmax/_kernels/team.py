@@ -8,7 +8,7 @@ ends only when each of its threads has had a core: beside a BLAS an evaluation o
 All that threads know of each other stands on a board, an array of integers a cache line apart:
 
     owner     1 while a caller uses the team; another one that comes meanwhile works alone
-    call      the packed call that the job is (see `fastsoftmax._kernels.tasks`), two addresses
+    call      the packed call that the job is (see `pack_call`), two addresses
     seats     how many helpers may still enter
     gate      helpers at the gate or inside, and OPEN more while the job is open
     ticket    the number of jobs so far, by which a helper sees that there is a new one
@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from numba import types
 
-from fastsoftmax._kernels.jit import helper, kernel, make_call
+from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.vector.atomics import fetch_add, load_shared, pause, replace
+from fastsoftmax._kernels.vector.calls import make_call
 from fastsoftmax._kernels.vector.simd import advance, as_int64_pointer
 
 _LINE = 16  # integers: two cache lines, as some CPUs fetch them in pairs

@@ -9,13 +9,14 @@ import numpy as np
 from rich.table import Table
 
 import fastsoftmax
+from fastsoftmax._evaluation.threads import n_threads, uses_team
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.vector import emit
 from fastsoftmax.cli._console import out
 
 
 def info() -> None:
-    """CPU features, lanes, threads, threading layer and cache directory."""
+    """CPU features, lanes, threads and cache directory."""
     fastsoftmax.warmup((np.float32,))
     notable = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "neon", "sve")
     table = Table("what", "value", title=f"fastsoftmax {fastsoftmax.__version__}")
@@ -23,11 +24,10 @@ def info() -> None:
     table.add_row("features", " ".join(name for name in notable if name in emit.FEATURES))
     table.add_row("lanes", f"{emit.VECTOR_BYTES // 4} float32, {emit.VECTOR_BYTES // 8} float64")
     table.add_row("register tile", f"{emit.HEIGHT} x {emit.WIDTH} vectors")
-    table.add_row("threads", str(numba.get_num_threads()))
-    try:
-        table.add_row("threading layer", numba.threading_layer())
-    except ValueError:
-        table.add_row("threading layer", "none started (one thread)")
+    table.add_row("threads", str(n_threads()))
+    table.add_row(
+        "which are", "a team of our own" if uses_team() else "Numba's (FASTSOFTMAX_THREADS)"
+    )
     # Without JIT a kernel is a plain function; without a writable directory the path is None.
     path = getattr(getattr(run_slots, "stats", None), "cache_path", None)
     table.add_row("cache directory", str(path) if path else "none is writable")

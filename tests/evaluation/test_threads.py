@@ -1,6 +1,5 @@
 """The same bits for every thread count, and no crash where threads are delicate."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -38,23 +37,28 @@ def thread_count():
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core: nothing runs parallel")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_one_thread_two_threads_and_serial_agree_bitwise(shape, dtype, thread_count, monkeypatch):
+def test_one_thread_the_team_and_numbas_threads_agree_bitwise(
+    shape, dtype, thread_count, monkeypatch
+):
     problem = make_problem(*shape, dtype)
-    calls = []
-    run_on_threads = threads.run_on_threads
+    crews = []
+    entry_point = threads.entry_point
 
-    def spy(kernel, job, arrays, n_workers):
-        calls.append((kernel.__name__, n_workers))
-        return run_on_threads(kernel, job, arrays, n_workers)
+    def spy(kernel, arguments):
+        if kernel.py_func.__name__ == "run_slots":
+            crews.append(arguments[-1])
+        return entry_point(kernel, arguments)
 
-    monkeypatch.setattr(threads, "run_on_threads", spy)
-    monkeypatch.setattr("fastsoftmax._evaluation.pace.prefers_serial", lambda problem, work: False)
+    monkeypatch.setattr(threads, "entry_point", spy)
     results = []
-    for count in (1, 2):
+    for count, team in ((1, True), (2, True), (2, False)):
         thread_count(count)
+        monkeypatch.setattr(threads, "uses_team", lambda team=team: team)
         results.append(evaluate(problem))
-        assert (("draw_slots", 2) in calls) == (count == 2)
-    assert results[0] == results[1]
+        crew = crews.pop()
+        assert crew.n_workers == count
+        assert (crew.board != 0, crew.loop != 0) == (count == 2 and team, not team)
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -106,32 +110,99 @@ THREADS_AT_ONCE = """
 
 
 def test_workqueue_layer_survives_many_threads():
-    result = run_python(THREADS_AT_ONCE, NUMBA_THREADING_LAYER="workqueue")
+    result = run_python(
+        THREADS_AT_ONCE, NUMBA_THREADING_LAYER="workqueue", FASTSOFTMAX_THREADS="numba"
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "workqueue"
 
 
-@pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork"
-)
-def test_a_forked_child_computes():
-    result = run_python(
-        """
-        import os, numpy as np, fastsoftmax as fs
-        X = np.random.default_rng(0).standard_normal((20000, 30)).astype(np.float32)
-        def evaluate():
-            return fs.linear_cross_entropy_value_and_grad(X, np.ones((7, 30)), np.zeros(20000, int))
-        want = evaluate()
+FORK = """
+    import os, threading, numpy as np, fastsoftmax as fs
+    X = np.random.default_rng(0).standard_normal((20000, 30)).astype(np.float32)
+    y = np.zeros(20000, int)
+    def evaluate():
+        return fs.linear_cross_entropy_value_and_grad(X, np.ones((7, 30)), y)
+    want = evaluate()
+    def compute_on():
+        while not done.is_set():
+            evaluate()
+    done = threading.Event()
+    others = [threading.Thread(target=compute_on) for _ in range(BESIDE)]
+    [other.start() for other in others]
+    for _ in range(10):
         pid = os.fork()
         if pid == 0:
-            got = evaluate()
-            same = got[0] == want[0] and (got[1].weight == want[1].weight).all()
+            same = all((evaluate()[1].weight == want[1].weight).all() for _ in range(5))
             os._exit(0 if same else 3)
         _, status = os.waitpid(pid, 0)
         assert status == 0, status
-        """
-    )
+    done.set()
+    [other.join() for other in others]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("threads", ["team", "numba"])
+def test_forked_children_compute(threads):
+    result = run_python(FORK.replace("BESIDE", "0"), FASTSOFTMAX_THREADS=threads)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_children_compute_that_are_forked_while_the_team_works():
+    result = run_python(FORK.replace("BESIDE", "2"))
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_team_obeys_the_number_of_threads():
+    code = """
+        import threading, numpy as np, fastsoftmax as fs, numba
+        X = np.ones((20000, 30), np.float32)
+        def helpers():
+            fs.linear_cross_entropy_value_and_grad(X, np.ones((7, 30)), np.zeros(20000, int))
+            return sum(t.name.startswith("fastsoftmax") for t in threading.enumerate())
+        print(helpers(), end=" ")
+        numba.set_num_threads(1)
+        fs._evaluation.threads._team = None
+        print(helpers())
+    """
+    result = run_python(code, NUMBA_NUM_THREADS="5")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["4", "4"]  # as many as there were
+    result = run_python(code, NUMBA_NUM_THREADS="1")
+    assert result.stdout.split() == ["0", "0"], result.stderr
+
+
+def test_the_team_ends_with_the_process_whatever_it_does():
+    code = """
+        import sys, threading, numpy as np, fastsoftmax as fs
+        X = np.ones((200000, 30), np.float32)
+        def evaluate():
+            while True:
+                fs.linear_cross_entropy_value_and_grad(X, np.ones((7, 30)), np.zeros(200000, int))
+        threading.Thread(target=evaluate, daemon=True).start()
+        threading.Event().wait(WAIT)
+        fs.linear_cross_entropy(X, np.ones((7, 30)), np.zeros(200000, int))
+    """
+    for wait in ("0.01", "0.5"):
+        result = run_python(code.replace("WAIT", wait), NUMBA_NUM_THREADS="4")
+        assert result.returncode == 0, result.stderr
+
+
+def test_more_workers_than_cores():
+    code = THREADS_AT_ONCE.replace("import numba; print(numba.threading_layer())", "")
+    result = run_python(code, NUMBA_NUM_THREADS="16")
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_unknown_choice_of_threads_is_an_error():
+    code = """
+        import numpy as np, fastsoftmax as fs
+        fs.softmax(np.ones((1000, 1000), np.float32), axis=1)
+    """
+    result = run_python(code, FASTSOFTMAX_THREADS="openmp")
+    assert "FASTSOFTMAX_THREADS: expected 'team' or 'numba', got 'openmp'" in result.stderr
 
 
 def test_python_threads_run_while_a_kernel_works():

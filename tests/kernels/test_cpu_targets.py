@@ -13,9 +13,9 @@ from fastsoftmax._kernels.vector import emit
 
 ASSEMBLY = """
 import numpy as np, fastsoftmax as fs
-from fastsoftmax._kernels.linear.slots import draw_slots
+from fastsoftmax._kernels.linear.slots import run_slots
 fs.linear_cross_entropy(np.ones((4, 3), np.{dtype}), np.ones((2, 3)), np.zeros(4, int))
-print("\\n".join(draw_slots.inspect_asm().values()))
+print("\\n".join(run_slots.inspect_asm().values()))
 """
 OTHER_TARGETS = {
     "no AVX": {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""},

@@ -7,7 +7,8 @@ of a fit took three times as long beside them. And here only half of a symmetric
 from __future__ import annotations
 
 from fastsoftmax._kernels.jit import helper, kernel
-from fastsoftmax._kernels.tasks import draw_task, pack_call, share_out
+from fastsoftmax._kernels.tasks import draw_task, share_out
+from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
 from fastsoftmax._kernels.vector.simd import advance, lane_count, pointer
 from fastsoftmax._kernels.vector.tiles import contract

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fastsoftmax._kernels.jit import helper, kernel
-from fastsoftmax._kernels.tasks import draw_task, pack_call, share_out
+from fastsoftmax._kernels.tasks import draw_task, share_out
+from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.simd import advance, pointer
 
 # Features whose sums are added up by one task: a multiple of every dense panel, and whole cache

@@ -26,7 +26,8 @@ from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.modes import LOGSUMEXP, SOFTMAX
 from fastsoftmax._kernels.rows.column_sums import Area, finish_columns, fold, sum_area, widen
 from fastsoftmax._kernels.rows.results import put
-from fastsoftmax._kernels.tasks import draw_task, draw_worker, pack_call, share_out
+from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
+from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.exp_log import exp
 from fastsoftmax._kernels.vector.simd import (

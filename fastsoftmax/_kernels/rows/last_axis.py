@@ -17,7 +17,8 @@ from fastsoftmax._kernels.modes import LOGSUMEXP
 from fastsoftmax._kernels.rows.few_classes import few_classes_scratch, run_few_classes
 from fastsoftmax._kernels.rows.many_classes import rows_in_flight
 from fastsoftmax._kernels.rows.results import flush
-from fastsoftmax._kernels.tasks import draw_task, draw_worker, pack_call, share_out
+from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
+from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
 from fastsoftmax._kernels.vector.simd import advance, as_pointer, fence, lane_count, load, pointer
 

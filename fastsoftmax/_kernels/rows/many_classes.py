@@ -73,9 +73,6 @@ class Flight(NamedTuple):
     streamed: bool
 
 
-# Helpers here are inlined by Numba: left to LLVM, rows of 160 took a fifth longer for the calls.
-
-
 @inlined
 def exp_in_flight(flight, start, stop, top, total):
     """Work on vectors ``start`` to ``stop`` of three rows, with exp kept in ``flight.e``.
