@@ -19,7 +19,7 @@ from typing import Any
 
 import numba
 
-from fastsoftmax._kernels.jit import entry_point, native_address
+from fastsoftmax._kernels.jit import native_address
 from fastsoftmax._kernels.tasks import ALONE, Crew, call_in_parallel
 from fastsoftmax._kernels.team import BOARD_BYTES, SEMAPHORE, serve, stop
 
@@ -33,13 +33,11 @@ def n_threads() -> int:
 def run(kernel: Any, *arguments: Any, n_workers: int) -> Any:
     """Call a kernel that shares its tasks out, on up to ``n_workers`` threads."""
     if n_workers < 2:
-        crews: Any = contextlib.nullcontext(ALONE)
-    elif uses_team():
-        crews = contextlib.nullcontext(_team_of(n_workers))
-    else:
-        crews = _numbas_crew(n_workers)
-    with crews as crew:
-        return entry_point(kernel, (*arguments, crew))(*arguments, crew)
+        return kernel(*arguments, ALONE)
+    if uses_team():
+        return kernel(*arguments, _team_of(n_workers))
+    with _numbas_crew(n_workers) as crew:
+        return kernel(*arguments, crew)
 
 
 # ------------------------------------------------------------------------------------- the team
@@ -61,11 +59,13 @@ class Team:
 
     def grow(self, n: int) -> None:
         """Start helpers until there are n, or as many as the system lets start."""
-        serve_here = functools.partial(entry_point(serve, (self.board,)), self.board)
+        native_address(
+            serve, (self.board,)
+        )  # here, as a helper would compile it with the lock held
         with self.lock, contextlib.suppress(RuntimeError):
             while len(self.helpers) < n:
                 name = f"fastsoftmax-helper-{len(self.helpers) + 1}"
-                helper = threading.Thread(target=serve_here, name=name, daemon=True)
+                helper = threading.Thread(target=serve, args=(self.board,), name=name, daemon=True)
                 helper.start()
                 self.helpers.append(helper)
 

@@ -18,16 +18,6 @@ from fastsoftmax._kernels.vector.atomics import fetch_add
 from fastsoftmax._kernels.vector.calls import call_at, make_call
 from fastsoftmax._kernels.vector.simd import advance
 
-__all__ = [
-    "ALONE",
-    "Crew",
-    "call_in_parallel",
-    "draw_task",
-    "draw_worker",
-    "pack_call",
-    "share_out",
-]
-
 
 class Crew(NamedTuple):
     """Who works on a kernel's tasks."""
