@@ -6,6 +6,7 @@ same order, and every way to run them ends in the same bits.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,7 @@ class Plan(NamedTuple):
     budget: int  # bytes that slabs and scratch may take
 
 
+@functools.cache
 def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     """Plan a dense problem of D features and K classes."""
     size = np.dtype(dtype).itemsize
@@ -88,6 +90,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     return Plan(tile, tile, parts, rows, padded, slots, slab, scratch(rows), budget)
 
 
+@functools.cache
 def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
     """Plan a CSR problem; ``n_logits`` counts the columns of Wᵀ and of a direction beside it."""
     size = np.dtype(dtype).itemsize

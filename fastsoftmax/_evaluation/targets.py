@@ -172,8 +172,8 @@ def make_targets(
         weight=weight,
         counted=counted,
         soft=soft,
-        peak=np.ascontiguousarray(classes * dtype.type(1 - smoothing)),
-        floor=np.ascontiguousarray(classes * dtype.type(smoothing / n_classes)),
+        peak=classes if smoothing == 0 else classes * dtype.type(1 - smoothing),
+        floor=classes * dtype.type(smoothing / n_classes) if smoothing else np.zeros_like(classes),
         alpha=alpha,
         total=total,
     )
@@ -198,10 +198,11 @@ def check_scale(targets: Targets) -> None:
 
 def total_weight(n_rows: int, counted: Array | None) -> float:
     """Return what a mean divides by; not zero, and finite."""
+    if counted is None:
+        return checked_total(n_rows)
     total = RowSum()
-    if counted is not None:
-        total.add(counted)
-    return checked_total(n_rows if counted is None else total.finish())
+    total.add(counted)
+    return checked_total(total.finish())
 
 
 def checked_total(total: float) -> float:

@@ -72,7 +72,13 @@ def as_weights(W: Any, n_features: int, dtype: npt.DTypeLike) -> Array:
         raise ValueError(
             f"W: expected shape (n_classes >= 2, n_features = {n_features}), got {array.shape}"
         )
-    # Writeable, as Numba compiles anew for read-only arrays; so is the bias.
+    return _ready(array, dtype)
+
+
+def _ready(array: Array, dtype: npt.DTypeLike) -> Array:
+    """Return an array as kernels take it; writeable, as Numba compiles anew for read-only ones."""
+    if array.dtype == dtype and array.flags.carray:
+        return array
     with np.errstate(over="ignore", invalid="ignore"):
         return np.require(array, dtype, ["C", "A", "W"])
 
@@ -85,8 +91,7 @@ def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
     compute_dtype(array.dtype, "bias")
     if array.shape != (n_classes,):
         raise ValueError(f"bias: expected shape (n_classes = {n_classes},), got {array.shape}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.require(array, dtype, ["C", "A", "W"])
+    return _ready(array, dtype)
 
 
 def as_labels(
