@@ -40,8 +40,9 @@ _COPIES = 3  # of W besides: W cast to the compute dtype, W packed, and its grad
 _SPARSE_SLAB_BYTES = 32 * _MIB
 _FEWEST_SLOTS = 4
 _SPARSE_TILES = 4
-# With fewer multiply-adds than this, waking the other threads costs more than it saves.
-_SERIAL_WORK = 400_000
+# Fewer multiply-adds are for one thread, and up to SHORT_WORK are done before another one has woken
+# up (see `threads.run`).
+_SERIAL_WORK, SHORT_WORK = 400_000, 2_000_000
 
 
 class Plan(NamedTuple):

@@ -14,6 +14,7 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,12 +31,16 @@ def n_threads() -> int:
     return int(numba.get_num_threads() if _numba_runs() else numba.config.NUMBA_NUM_THREADS)
 
 
-def run(kernel: Any, *arguments: Any, n_workers: int) -> Any:
-    """Call a kernel that shares its tasks out, on up to ``n_workers`` threads."""
+def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> Any:
+    """Call a kernel that shares its tasks out, on up to ``n_workers`` threads.
+
+    If it is ``short``, no sleeping helper is woken for it, but for calls in close succession: to
+    wake one takes as long as the call.
+    """
     if n_workers < 2:
         return kernel(*arguments, ALONE)
     if uses_team():
-        return kernel(*arguments, _team_of(n_workers))
+        return kernel(*arguments, _team_of(n_workers, short))
     with _numbas_crew(n_workers) as crew:
         return kernel(*arguments, crew)
 
@@ -78,11 +83,16 @@ class Team:
 
 _team: Team | None = None
 _starting = threading.Lock()
+_last_call = 0.0
+_CLOSE = 100e-6  # seconds between the beginnings of calls in close succession
 
 
-def _team_of(n_workers: int) -> Crew:
+def _team_of(n_workers: int, short: bool) -> Crew:
     """Return the team, with helpers enough for so many workers."""
-    global _team
+    global _team, _last_call
+    now = time.perf_counter()
+    wakes = not short or now - _last_call < _CLOSE
+    _last_call = now
     if _team is None:
         with _starting:
             if _team is None:
@@ -90,7 +100,7 @@ def _team_of(n_workers: int) -> Crew:
                 atexit.register(_team.disband)
     if len(_team.helpers) < n_workers - 1:
         _team.grow(n_workers - 1)
-    return Crew(n_workers, _team.board, 0)
+    return Crew(n_workers, _team.board, wakes, 0)
 
 
 @functools.cache
@@ -124,7 +134,7 @@ def _numbas_crew(n_workers: int) -> Iterator[Crew]:
     if _forked_after_numba:
         yield ALONE
         return
-    several = Crew(n_workers, 0, native_address(call_in_parallel, (0, 0, 0)))
+    several = Crew(n_workers, 0, False, native_address(call_in_parallel, (0, 0, 0)))
     if _is_reentrant():
         yield several
         return
