@@ -11,6 +11,7 @@ import numpy as np
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.runtime import rtsys
 
 from fastsoftmax._kernels.cache import KernelCacheFiles
 
@@ -30,10 +31,21 @@ def kernel(function=None, *, parallel=False):
         return numba.njit(parallel=parallel, **OPTIONS)(function)
     dispatcher.compile = _without_collecting(dispatcher.compile)
     cache = dispatcher._cache
+    cache.load_overload = functools.partial(_load, cache._load_overload)
     cache._cache_file = KernelCacheFiles(
         cache._cache_path, cache._impl.filename_base, f"{numba.__version__} {np.__version__}"
     )
     return dispatcher
+
+
+def _load(load_overload: Any, signature: Any, context: Any) -> Any:
+    """Load a kernel from the disk cache, without what Numba needs to compile.
+
+    Numba would import all of that before, SciPy's linear algebra as well, which is half of the time
+    that a first call takes.
+    """
+    rtsys.initialize(context)
+    return load_overload(signature, context)
 
 
 def _without_collecting(compile: Any) -> Any:
