@@ -207,6 +207,22 @@ def load_first(typingctx, p, n, fill):
 
 
 @intrinsic
+def load_labels(typingctx, p, n, like):
+    """The first ``n`` int64 numbers at ``p`` as floats, and zeros behind them; reads no further.
+
+    Of numbers that no int32 holds the lowest bits count.
+    """
+
+    def load_and_convert(builder, p, n, _):
+        fill = ir.VectorType(emit.I64, like.lanes)([0] * like.lanes)
+        labels = emit.masked_load(builder, p, emit.first_lanes(builder, n, like.lanes), fill)
+        narrow = builder.trunc(labels, ir.VectorType(emit.I32, like.lanes))
+        return emit.convert(builder, narrow, types.int32, like.dtype)
+
+    return like(p, types.intp, like), codegen(load_and_convert)
+
+
+@intrinsic
 def store(typingctx, p, v):
     """Write a vector at ``p``."""
     return types.void(p, v), codegen(lambda builder, p, v: emit.store(builder, v, p))
