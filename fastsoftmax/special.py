@@ -46,7 +46,7 @@ _shared = fill_in(
     Raises
     ------
     ValueError, TypeError
-        Where ``axis`` or ``out`` does not fit.""",
+        Where ``axis`` or ``out`` does not fit."""
 )
 
 

@@ -24,8 +24,7 @@ FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Format, where the name does not tell it.")
 ]
 ZeroBasedOption = Annotated[
-    bool | None,
-    typer.Option("--zero-based/--one-based", help="How svmlight columns are counted."),
+    bool | None, typer.Option("--zero-based/--one-based", help="How svmlight columns are counted.")
 ]
 
 

@@ -23,11 +23,7 @@ class PartialFit:
     """Training by Adam, for an estimator with the parameters of `SoftmaxRegression`."""
 
     def partial_fit(
-        self: Any,
-        X: Any,
-        y: Any,
-        classes: Any = None,
-        sample_weight: Any = None,
+        self: Any, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Any:
         """Go on training with one pass over X in mini-batches, by Adam.
 

@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastsoftmax._evaluation import validate
-from fastsoftmax.sources._archives import (
-    Header,
-    list_arrays,
-    map_array,
-    read_arrays,
-    read_headers,
-)
+from fastsoftmax.sources._archives import Header, list_arrays, map_array, read_arrays, read_headers
 from fastsoftmax.sources._chunk_source import Array, ChunkSource, UntakenChunk
 
 
