@@ -1,7 +1,5 @@
 """Compile the common kernels before they are needed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

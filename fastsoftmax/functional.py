@@ -1,7 +1,5 @@
 """Losses and gradients, from features and from logits: docstring, validation, hand over."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,7 @@ from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.targets import Reduction, Targets, make_targets
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
-from fastsoftmax.reference import LinearGrad, row_losses_and_gradients
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array, LinearGrad, row_losses_and_gradients
 
 __all__ = [
     "LinearGrad",
@@ -204,7 +200,7 @@ def linear_cross_entropy_value_and_grad(
 
 def _run_linear(
     X: Any, W: Any, y: Any, bias: Any, gradient: bool, by_row: bool, **options: Any
-) -> tuple[Any, Targets, npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+) -> tuple[Any, Targets, Array | None, Array | None]:
     """Validate and evaluate; ``by_row`` asks for row losses or, with ``gradient``, for dX."""
     X = validate.as_features(X, empty=options["reduction"] != "mean")
     dtype = validate.compute_dtype(X.dtype, "X")

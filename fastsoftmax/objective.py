@@ -1,7 +1,5 @@
 """Softmax regression as a function of one flat parameter vector."""
 
-from __future__ import annotations
-
 import functools
 import operator
 from typing import Any, Self
@@ -15,8 +13,7 @@ from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.stream import Source, Streamed
 from fastsoftmax._evaluation.targets import make_targets
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 __all__ = ["SoftmaxObjective"]
 

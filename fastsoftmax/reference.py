@@ -13,14 +13,12 @@ float64. The functions check shapes only as far as NumPy does; `fastsoftmax.func
 input is explained.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]  # for the whole package, as every module may import this one
 Axis = int | tuple[int, ...] | None
 
 __all__ = [

@@ -1,7 +1,5 @@
 """scipy.special's softmax, log_softmax and logsumexp: change the import and keep the script."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any
@@ -13,8 +11,8 @@ import fastsoftmax.reference as reference
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.backend import jit_disabled
 from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]

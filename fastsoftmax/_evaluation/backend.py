@@ -1,12 +1,8 @@
 """Which arithmetic runs: the kernels, or NumPy under NUMBA_DISABLE_JIT=1."""
 
-from __future__ import annotations
-
 from typing import Any
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def jit_disabled() -> bool:

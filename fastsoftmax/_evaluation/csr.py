@@ -6,9 +6,8 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,14 +8,13 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import accumulator
 from fastsoftmax._evaluation.csr import CSR, is_sparse
 from fastsoftmax._evaluation.targets import Targets
 from fastsoftmax._kernels.modes import DIAGONAL, PRODUCT
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Chunks = Generator["Chunk", None, None]
 
 

@@ -1,7 +1,5 @@
 """Parts of docstrings that several public functions have in common, written once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

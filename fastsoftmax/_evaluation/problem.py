@@ -1,17 +1,11 @@
 """The minimisation problem that everything inside the package works with."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import Dataset
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 class Problem:

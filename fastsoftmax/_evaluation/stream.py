@@ -1,21 +1,17 @@
 """Rows that a source streams anew for every pass, with the same bits as rows in memory."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import numpy.typing as npt
-
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset, evenly
 from fastsoftmax._evaluation.targets import RowSum, Targets, check_scale, checked_total
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Source = Callable[[], Iterable[Any]]
 T = TypeVar("T")
 

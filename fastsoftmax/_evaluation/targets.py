@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation import validate
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Reduction = Literal["mean", "sum", "none"]
 
 

@@ -1,7 +1,5 @@
 """Targets as kernels are given them: by address."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Every cast, check and error message, once: one function per argument."""
 
-from __future__ import annotations
-
 import math
 import operator
 from typing import Any
@@ -10,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation.csr import CSR, as_csr, is_sparse
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 _WIDE_INTEGERS = ("i4", "i8", "u4", "u8")
 

@@ -1,21 +1,16 @@
 """From a problem to its minimum: coordinates, preconditioner, solver."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._optimize import solvers
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.linalg import one_blas_thread
 from fastsoftmax._optimize.preconditioners import Preconditioners
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 SOLVERS = ("auto", "lbfgs", "newton-cg")
 INTERRUPTED = "interrupted"

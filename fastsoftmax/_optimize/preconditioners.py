@@ -14,21 +14,16 @@ and the diagonal for the others: for a bag of words, N = 100,000 and D = 50,000,
 1024 first features took 215, 167 and 118 passes. That diagonal is taken anew on the way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._evaluation.problem import flatten
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.linalg import cholesky_solver
 from fastsoftmax._optimize.solvers import Preconditioner
-from fastsoftmax.reference import softmax
-
-Array = npt.NDArray[np.float64]
+from fastsoftmax.reference import Array, softmax
 
 _MAX_FEATURES = 2048
 _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg.blas import daxpy
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
+
 # What the inverse does to one or several vectors, which together take hardly longer than one.
 Preconditioner = Callable[..., list[Array]]
 Norm = Callable[[Array], float]

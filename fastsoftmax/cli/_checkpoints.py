@@ -1,7 +1,5 @@
 """The format of checkpoints: a solver's state in a file, and which run it belongs to."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json

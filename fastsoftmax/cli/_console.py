@@ -1,7 +1,5 @@
 """What the commands print on."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 

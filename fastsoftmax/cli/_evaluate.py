@@ -1,7 +1,5 @@
 """The command ``evaluate``: how well a model does on data of any size, chunk by chunk."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple

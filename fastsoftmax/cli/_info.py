@@ -1,7 +1,5 @@
 """The commands ``info`` and ``warmup``: what is compiled, and for which machine."""
 
-from __future__ import annotations
-
 import time
 
 import numba

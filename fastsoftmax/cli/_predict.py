@@ -1,7 +1,5 @@
 """The command ``predict``: a model over data of any size, chunk by chunk."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The command ``train``: in memory where the data are small, by streaming them otherwise."""
 
-from __future__ import annotations
-
 import dataclasses
 import subprocess
 import sys

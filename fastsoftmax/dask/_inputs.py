@@ -1,7 +1,5 @@
 """Partitions of whatever Dask holds rows in."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The objective of rows on Dask's workers."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import numpy as np

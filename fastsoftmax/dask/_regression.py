@@ -1,14 +1,11 @@
 """The estimator of rows on Dask's workers."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import itertools
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from dask import delayed
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -28,8 +25,7 @@ from fastsoftmax.linear_model._fitting import (
     set_features,
 )
 from fastsoftmax.linear_model._labels import label_numbers
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def _of_rows(name: str, summary: str, result: str) -> Any:
@@ -37,7 +33,7 @@ def _of_rows(name: str, summary: str, result: str) -> Any:
     method = getattr(linear_model.SoftmaxRegression, name)
 
     @functools.wraps(method)
-    def of_rows(self: SoftmaxRegression, X: Any) -> Any:
+    def of_rows(self: linear_model.SoftmaxRegression, X: Any) -> Any:
         if not is_dask(X):
             return method(self, X)
         check_is_fitted(self)
@@ -73,7 +69,7 @@ def _of_rows(name: str, summary: str, result: str) -> Any:
     return of_rows
 
 
-def _predicted(chunk: Any, model: SoftmaxRegression, name: str) -> Array:
+def _predicted(chunk: Any, model: linear_model.SoftmaxRegression, name: str) -> Array:
     """Call a method of the model for a chunk, which may be empty."""
     n_rows, n_features = chunk.shape
     rows = chunk if n_rows else np.zeros((1, n_features), chunk.dtype)
@@ -103,7 +99,7 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
     """
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> SoftmaxRegression:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows on Dask's workers, or to those that the base class takes.
 
         Parameters
@@ -191,7 +187,9 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         return float(((right * weight).sum() / weight.sum()).compute())
 
 
-def prepare_shares(model: SoftmaxRegression, X: Any, y: Any, sample_weight: Any) -> Prepared:
+def prepare_shares(
+    model: linear_model.SoftmaxRegression, X: Any, y: Any, sample_weight: Any
+) -> Prepared:
     """Bring the rows' shares to the workers, and return the problem they pose."""
     shares = Shares(*partitions(X, y, sample_weight), finite=True)
     n_targets = shares.kind.n_targets

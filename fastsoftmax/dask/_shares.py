@@ -3,8 +3,6 @@
 `Shares`, `calls` and `cut` are the client's side; all else runs on workers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import itertools
@@ -14,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from dask import delayed
 from dask.sizeof import sizeof
 from distributed import get_client, get_worker, wait
@@ -24,8 +21,7 @@ from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset
 from fastsoftmax._evaluation.stream import reblock
 from fastsoftmax._evaluation.targets import RowSum, check_scale, make_targets
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 # Partitions are put together up to this size.
 _CHUNK_BYTES = 256 << 20

@@ -1,12 +1,9 @@
 """Adam, the optimiser of ``partial_fit``: a step for each mini-batch."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import accumulator
 from fastsoftmax._evaluation.csr import CSR
@@ -14,8 +11,7 @@ from fastsoftmax._evaluation.dataset import evenly
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._optimize.sample import worthwhile_mean
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 _DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
 _MAX_BATCH = 32768
@@ -50,7 +46,7 @@ class Adam:
     @classmethod
     def start(
         cls, W: Array, b: Array, *, l2: float, fit_intercept: bool, learning_rate: float
-    ) -> Adam:
+    ) -> Self:
         """Begin at W and b."""
         n_features = W.shape[1]
         moments = [np.zeros_like(a) for a in (W, W, b, b)]

@@ -1,7 +1,5 @@
 """scikit-learn's callbacks, where the installed release has them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

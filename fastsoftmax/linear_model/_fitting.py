@@ -1,14 +1,11 @@
 """A fit from checked rows to the attributes of an estimator."""
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_array, validate_data
@@ -21,8 +18,7 @@ from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.linear_model._callbacks import Tasks
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
 from fastsoftmax.linear_model._streaming import problem_of_source
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 # What fit and predict accept; other sparse formats are converted, as scikit-learn does.
 FEATURES = {"dtype": (np.float64, np.float32), "accept_sparse": "csr"}

@@ -1,14 +1,11 @@
 """scikit-learn's LogisticRegression, by the one-pass kernels."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from sklearn import linear_model
 from sklearn.base import _fit_context
 from sklearn.utils.validation import validate_data
@@ -21,8 +18,7 @@ from fastsoftmax._optimize import minimize
 from fastsoftmax.linear_model._callbacks import Tasks
 from fastsoftmax.linear_model._fitting import FEATURES, check_overflow, end_of_fit, print_line
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 # scikit-learn's solvers, and the one that runs here instead. Both Newton solvers are the same here.
 _SOLVERS = {"lbfgs": "auto", "newton-cg": "newton-cg", "newton-cholesky": "newton-cg"}
@@ -71,7 +67,7 @@ solver, max_iter, verbose, warm_start, n_jobs
     """
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to X (n_samples, n_features), dense or sparse, and labels y (n_samples,).
 
         Parameters

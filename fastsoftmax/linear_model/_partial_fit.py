@@ -1,12 +1,9 @@
 """Training of `SoftmaxRegression` in mini-batches: ``partial_fit``."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
@@ -15,8 +12,7 @@ from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model import _adam
 from fastsoftmax.linear_model._fitting import FEATURES, check_parameters
 from fastsoftmax.linear_model._labels import check_weights, label_numbers
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 class PartialFit:

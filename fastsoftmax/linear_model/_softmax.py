@@ -1,10 +1,7 @@
 """Multinomial logistic regression with this project's own parameters."""
 
-from __future__ import annotations
+from typing import Any, Literal, Self
 
-from typing import Any, Literal
-
-import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -13,8 +10,8 @@ from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax.linear_model._callbacks import CallbackSupportMixin, with_callbacks
 from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, fit_prepared, prepare
 from fastsoftmax.linear_model._partial_fit import PartialFit
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Solver = Literal["auto", "lbfgs", "newton-cg"]
 
 
@@ -123,7 +120,7 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
         self.learning_rate = learning_rate
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> SoftmaxRegression:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to X (n_samples, n_features) and labels y (n_samples,), or to a source of both.
 
         Parameters

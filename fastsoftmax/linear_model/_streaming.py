@@ -1,19 +1,15 @@
 """Fits of rows that do not fit in memory, and come from sources instead of arrays."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils.class_weight import compute_class_weight
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax.objective import SoftmaxObjective
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def problem_of_source(

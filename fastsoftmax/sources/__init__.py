@@ -1,7 +1,5 @@
 """Sources of chunks: data sets on disk that may be larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple

@@ -4,8 +4,6 @@ A file of a few bytes may announce 10^15 elements, and one of a few megabytes ma
 gigabytes. NumPy's own reader evaluates headers as Python code, and warns about some damaged ones.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re
@@ -16,7 +14,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastsoftmax.sources._chunk_source import Array
+from fastsoftmax.reference import Array
 
 _MAGIC = b"\x93NUMPY"
 # Longest header, as in NumPy; usual ones have 118 bytes.

@@ -1,19 +1,17 @@
 """The base class of sources: chunk sizes, codes of labels, checks of values, random splits."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.dataset import stack
+from fastsoftmax.reference import Array
 from fastsoftmax.sources._labels import (
     as_labels,
     describe,
@@ -22,8 +20,6 @@ from fastsoftmax.sources._labels import (
     merge_labels,
     whole_as_integers,
 )
-
-Array = npt.NDArray[Any]
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
@@ -45,7 +41,7 @@ class UntakenChunk(NamedTuple):
     labels: Array | None
 
     @classmethod
-    def of_matrix(cls, where: str, X: Any, labels: Array | None) -> UntakenChunk:
+    def of_matrix(cls, where: str, X: Any, labels: Array | None) -> Self:
         """Return a chunk whose features are an array or a CSR matrix already."""
         return cls(where, X.shape[0], lambda rows: X if rows is None else X[rows], labels)
 
@@ -209,7 +205,7 @@ class ChunkSource:
         self.classes, self._codes = classes, codes
         return self._found[codes < 0]
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[ChunkSource, ChunkSource]:
+    def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Split the rows at random; nothing is stored for it.
 
         Parameters

@@ -1,7 +1,5 @@
 """Formats of files: what their names and first lines tell; and files that are compressed."""
 
-from __future__ import annotations
-
 import bz2
 import contextlib
 import gzip

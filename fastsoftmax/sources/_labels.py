@@ -1,15 +1,12 @@
 """Labels as files have them: which type they are of, and how those of two files are compared."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 # Text is a number only if it is one in plain ASCII. Python's int() and float() also take "1_0" and
 # digits of all scripts, and would make one class of "1_0" and "10", or of "007" and "7".

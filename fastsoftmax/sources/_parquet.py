@@ -1,7 +1,5 @@
 """Parquet files as sources of chunks."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -15,9 +13,9 @@ import numpy as np
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.stream import read_ahead
+from fastsoftmax.reference import Array
 from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
 from fastsoftmax.sources._formats import files_of, named_format
-from fastsoftmax.sources._labels import Array
 from fastsoftmax.sources._table_rows import Columns
 
 try:
