@@ -202,35 +202,9 @@ def row_losses_and_gradients(Z: Array, s: Array, t: Array, alpha: float) -> tupl
         return np.where(s == 0, 0.0, s * rows), np.where(s[:, None] == 0, dtype(0), R)
 
 
-def _reduce(rows: Array, counted: Array, reduction: str) -> tuple[Any, float]:
-    """Return the reduced loss and what the gradient is divided by."""
-    if reduction == "none":
-        return rows, 1.0
-    total = 1.0
-    if reduction == "mean":
-        total = float(counted.sum(dtype=np.float64))
-        if total == 0:
-            raise ValueError("reduction: a mean over nothing")
-    return float(rows.sum()) / total, total
-
-
-def cross_entropy(
-    logits: Array,
-    y: Array,
-    *,
-    sample_weight: Array | None = None,
-    class_weight: Array | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int | None = None,
-    lse_square_scale: float = 0.0,
-    reduction: str = "mean",
-) -> Any:
-    """Return the loss of logits (N, K); see `fastsoftmax.cross_entropy`."""
-    Z = _as_computed(logits)
-    options = (sample_weight, class_weight, label_smoothing, ignore_index)
-    s, t, counted = _targets(y, Z.shape[1], Z.dtype.type, *options)
-    rows, _ = row_losses_and_gradients(Z, s, t, lse_square_scale)
-    return _reduce(rows, counted, reduction)[0]
+def cross_entropy(logits: Array, y: Array, **options: Any) -> Any:
+    """Return the loss of logits (N, K); see `fastsoftmax.cross_entropy` for the options."""
+    return cross_entropy_value_and_grad(logits, y, **options)[0]
 
 
 def cross_entropy_value_and_grad(
@@ -244,33 +218,27 @@ def cross_entropy_value_and_grad(
     lse_square_scale: float = 0.0,
     reduction: str = "mean",
     out: Array | None = None,
-) -> tuple[float, Array]:
+) -> tuple[Any, Array]:
     """Return loss and gradient (N, K); see `fastsoftmax.cross_entropy_value_and_grad`."""
     Z = _as_computed(logits)
     options = (sample_weight, class_weight, label_smoothing, ignore_index)
     s, t, counted = _targets(y, Z.shape[1], Z.dtype.type, *options)
     rows, R = row_losses_and_gradients(Z, s, t, lse_square_scale)
-    loss, total = _reduce(rows, counted, reduction)
-    gradient = R / R.dtype.type(total)
-    if out is not None:
-        out[...] = gradient
-        gradient = out
-    return loss, gradient
+    total = 1.0
+    if reduction == "mean":
+        total = float(counted.sum(dtype=np.float64))
+        if total == 0:
+            raise ValueError("reduction: a mean over nothing")
+    loss = rows if reduction == "none" else float(rows.sum()) / total
+    return loss, _written(R / R.dtype.type(total), out)
 
 
 def linear_cross_entropy(
-    X: Array,
-    W: Array,
-    y: Array,
-    *,
-    bias: Array | None = None,
-    l2: float = 0.0,
-    reduction: str = "mean",
-    **options: Any,
+    X: Array, W: Array, y: Array, *, bias: Array | None = None, l2: float = 0.0, **options: Any
 ) -> Any:
     """Return J(W, b); see `fastsoftmax.linear_cross_entropy`."""
     W = np.asarray(W, _as_computed(X[:0]).dtype)
-    loss = cross_entropy(linear_logits(X, W, bias), y, reduction=reduction, **options)
+    loss = cross_entropy(linear_logits(X, W, bias), y, **options)
     return loss + _penalty(l2, W) if l2 else loss
 
 
