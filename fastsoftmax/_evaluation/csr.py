@@ -109,19 +109,14 @@ def as_csr(value: Any, name: str) -> CSR:
             f"{name}: indptr ends at {indptr[-1]}, but there are {len(indices)} indices and "
             f"{len(data)} values: the matrix is corrupt"
         )
-    check_columns(indices[: indptr[-1]], n_columns, name)
-    return CSR(data, indices, indptr, (n_rows, n_columns))
-
-
-def check_columns(indices: Array, n_columns: int, name: str) -> None:
-    """Raise unless every column index is in [0, n_columns)."""
     # Unsigned, a negative index is a huge one: one pass finds both.
-    largest = indices.view(f"u{indices.itemsize}").max(initial=0)
-    if len(indices) and largest >= n_columns:
+    used = indices[: indptr[-1]]
+    if used.view(f"u{used.itemsize}").max(initial=0) >= n_columns and len(used):
         raise ValueError(
-            f"{name}: expected column indices in [0, {n_columns}), got some from {indices.min()} "
-            f"to {indices.max()}: the matrix is corrupt"
+            f"{name}: expected column indices in [0, {n_columns}), got some from {used.min()} "
+            f"to {used.max()}: the matrix is corrupt"
         )
+    return CSR(data, indices, indptr, (n_rows, n_columns))
 
 
 def _native(array: Array) -> Array:

@@ -52,9 +52,7 @@ class Problem:
     @property
     def penalised(self) -> Array:
         """1 for the weights of a flat vector, 0 for its intercepts."""
-        ones = np.ones(self.size)
-        ones[self.n_classes * self.n_features :] = 0
-        return ones
+        return (np.arange(self.size) < self.n_classes * self.n_features).astype(float)
 
     def evaluate(self, w: Array, center: Array | None = None) -> tuple[float, Array]:
         """Return J and its gradient (size,) at ``w``."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset, evenly
-from fastsoftmax._evaluation.targets import RowSum, Targets, check_scale, checked_total
+from fastsoftmax._evaluation.targets import Targets, check_scale, checked_total, sum_of_rows
 from fastsoftmax.reference import Array
 
 Source = Callable[[], Iterable[Any]]
@@ -33,18 +33,23 @@ class Streamed(Dataset):
         self._source, self._make_targets = source, make_targets
         self.n_features = n_features
         self._kind: tuple[Any, ...] | None = None
-        n_rows, total, weighted = 0, RowSum(), False
-        with contextlib.closing(read_ahead(self._chunks(None))) as chunks:
+        n_rows, weighted = 0, False
+
+        def counted() -> Iterator[Array]:
+            nonlocal n_rows, weighted
             for X, targets in chunks:
                 n_rows += len(X)
                 if targets.counted is not None:
                     weighted = True
-                    total.add(targets.counted)
+                    yield targets.counted
+
+        with contextlib.closing(read_ahead(self._chunks(None))) as chunks:
+            total = sum_of_rows(counted())
         if self._kind is None or n_rows == 0:
             raise ValueError("source: expected at least one row, got none")
         self.n_rows = n_rows
         self.dtype, self.is_sparse, *_ = self._kind
-        self.total = checked_total(total.finish() if weighted else n_rows)
+        self.total = checked_total(total if weighted else n_rows)
 
     def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
         """See `Dataset.chunks`."""
@@ -75,9 +80,7 @@ class Streamed(Dataset):
                     break
                 yield chunk
         finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+            getattr(chunks, "close", lambda: None)()
         if expected_rows not in (None, n_rows):
             raise ValueError(
                 f"source: expected {expected_rows} rows in every pass as in the first, got "
@@ -86,7 +89,7 @@ class Streamed(Dataset):
             )
 
     def _check(self, chunk: Any, number: int) -> Chunk:
-        """Check what the source gave as its chunk ``number``."""
+        """Check what the source gave as its chunk ``number``; all must be of one kind."""
         try:
             if not (isinstance(chunk, tuple) and len(chunk) in (2, 3)):
                 raise TypeError(
@@ -101,20 +104,15 @@ class Streamed(Dataset):
             dtype = validate.compute_dtype(X.dtype, "X")
             targets = self._make_targets(chunk[1], len(X), dtype=dtype, sample_weight=weight)
             check_scale(targets)
-            self._check_kind(X, targets)
+            names = ("X of dtype", "sparse X:", "y of target rows:", "weights:")
+            kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
+            self._kind = self._kind or kind
+            for name, expected, got in zip(names, self._kind, kind, strict=True):
+                if got != expected:
+                    raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
         except (TypeError, ValueError) as error:
             raise type(error)(f"chunk {number}: {error}") from error
         return Chunk(X, targets)
-
-    def _check_kind(self, X: Array | CSR, targets: Targets) -> None:
-        """Refuse a chunk of another kind than the first one."""
-        kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
-        if self._kind is None:
-            self._kind = kind
-        names = ("X of dtype", "sparse X:", "y of target rows:", "weights:")
-        for name, expected, got in zip(names, self._kind, kind, strict=True):
-            if got != expected:
-                raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
 
 
 def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
@@ -134,9 +132,7 @@ def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
             for future in coming:
                 future.cancel()
             pool.shutdown()
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+            getattr(items, "close", lambda: None)()
 
 
 def reblock(chunks: Iterable[Chunk], rows: int) -> Chunks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -80,40 +80,21 @@ class Targets:
 
 
 _ROWS = ("labels", "probabilities", "weight", "counted")
+_SUM_BLOCK = 1 << 13
 
 
-class RowSum:
-    """Sum of numbers, one a row, in float64: the same bits whatever chunks they come in."""
-
-    _BLOCK = 1 << 13
-
-    def __init__(self) -> None:
-        self.total, self._carry = 0.0, np.empty(0)
-
-    @np.errstate(over="ignore")  # `checked_total` says what is wrong
-    def add(self, numbers: Array) -> None:
-        """Add the numbers of the next rows."""
-        first = self._BLOCK - len(self._carry) if len(self._carry) else 0
-        self._carry = np.concatenate([self._carry, numbers[:first]], dtype=np.float64)
-        if len(self._carry) == self._BLOCK:
-            self._close()
-        whole = max(len(numbers) - first, 0) // self._BLOCK * self._BLOCK
-        blocks = numbers[first : first + whole].reshape(-1, self._BLOCK)
-        for block in blocks:
-            self.total += float(block.astype(np.float64).sum())
-        if len(numbers) > first + whole:
-            self._carry = numbers[first + whole :].astype(np.float64)
-
-    @np.errstate(over="ignore")
-    def finish(self) -> float:
-        """Return the sum."""
-        self._close()
-        return self.total
-
-    def _close(self) -> None:
-        """Add the block that has been begun."""
-        self.total += float(self._carry.sum())
-        self._carry = np.empty(0)
+@np.errstate(over="ignore")  # `checked_total` says what is wrong
+def sum_of_rows(parts: Iterable[Array]) -> float:
+    """Sum numbers, one a row, in float64: the same bits whatever parts they come in."""
+    total, carry = 0.0, np.empty(0)
+    for numbers in parts:
+        if len(carry):
+            numbers = np.concatenate([carry, numbers], dtype=np.float64)
+        whole = len(numbers) // _SUM_BLOCK * _SUM_BLOCK
+        for block in numbers[:whole].reshape(-1, _SUM_BLOCK):
+            total += float(block.astype(np.float64).sum())
+        carry = numbers[whole:].astype(np.float64)
+    return total + float(carry.sum())
 
 
 def make_targets(
@@ -164,7 +145,7 @@ def make_targets(
         weight = weight * factor
         counted = weight if same else counted * factor
     if reduction == "mean":
-        total = total_weight(n_rows, counted)
+        total = checked_total(n_rows if counted is None else sum_of_rows([counted]))
     return Targets(
         labels=labels,
         probabilities=probabilities,
@@ -193,14 +174,6 @@ def check_scale(targets: Targets) -> None:
     """Refuse weights so large that a chunk's have been scaled: other chunks' have not."""
     if targets.total != 1:
         raise ValueError("sample_weight: expected smaller weights; only their ratios count")
-
-
-def total_weight(n_rows: int, counted: Array | None) -> float:
-    """Return what a mean divides by; not zero, and finite."""
-    total = RowSum()
-    if counted is not None:
-        total.add(counted)
-    return checked_total(n_rows if counted is None else total.finish())
 
 
 def checked_total(total: float) -> float:

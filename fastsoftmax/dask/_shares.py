@@ -20,7 +20,7 @@ from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset
 from fastsoftmax._evaluation.stream import reblock
-from fastsoftmax._evaluation.targets import RowSum, check_scale, make_targets
+from fastsoftmax._evaluation.targets import check_scale, make_targets, sum_of_rows
 from fastsoftmax.reference import Array
 
 # Partitions are put together up to this size.
@@ -58,10 +58,7 @@ class Share(Dataset):
         self.n_rows, self.n_features = sum(map(len, stored)), X.shape[1]
         self.dtype, self.is_sparse = X.dtype, isinstance(X, CSR)
         weights = [targets.counted for _, targets in stored if targets.counted is not None]
-        total = RowSum()
-        for weight in weights:
-            total.add(weight)
-        self.total = total.finish() if weights else float(self.n_rows)
+        self.total = sum_of_rows(weights) if weights else float(self.n_rows)
 
     def __sizeof__(self) -> int:
         # By this Dask judges what it costs to run a task elsewhere than where the share is.
