@@ -6,9 +6,8 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from rich.table import Table
 
-from fastsoftmax.cli._console import err, out
+from fastsoftmax.cli._console import err, print_table
 from fastsoftmax.cli._model_files import SavedModel, load_model
 from fastsoftmax.sources import ChunkSource, open_source
 from fastsoftmax.sources._formats import TABLES, Format, file_format
@@ -43,11 +42,8 @@ def evaluate(
             f"{describe(source.classes)}: {describe(unknown)}"
         )
     result = score(saved.model, source)
-    table = Table("measure", "value", title=str(data))
-    table.add_row("rows", f"{result.n_rows:,}")
-    table.add_row("accuracy", f"{result.accuracy:.4f}")
-    table.add_row("log-loss", f"{result.log_loss:.4f}")
-    out.print(table)
+    rows = {"rows": f"{result.n_rows:,}", "accuracy": f"{result.accuracy:.4f}"}
+    print_table(str(data), {**rows, "log-loss": f"{result.log_loss:.4f}"})
 
 
 def open_for(

@@ -11,14 +11,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.table import Table
 
 import fastsoftmax
 import fastsoftmax.sources as sources
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
-from fastsoftmax.cli._console import err, out, progress_line
+from fastsoftmax.cli._console import err, out, print_table, progress_line
 from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
@@ -93,7 +92,14 @@ def _open(
 ) -> sources.ChunkSource:
     """Open a data set to train on, of at least two classes."""
     if data == "digits":
-        source: sources.ChunkSource = _load_digits()
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()  # 1797 real handwritten digits, 8x8 pixels
+        names = list(bunch.feature_names)
+        source: sources.ChunkSource = sources.ArraySource(
+            Path(data), bunch.data, bunch.target, feature_names=names
+        )
+        source.target = "digit"
     else:
         source = sources.open_source(
             data,
@@ -109,17 +115,6 @@ def _open(
             f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
             f"{source.n_rows} rows"
         )
-    return source
-
-
-def _load_digits() -> sources.ArraySource:
-    """scikit-learn's bundled data set of 1797 real handwritten digits, 8x8 pixels."""
-    from sklearn import datasets
-
-    bunch = datasets.load_digits()
-    names = list(bunch.feature_names)
-    source = sources.ArraySource(Path("digits"), bunch.data, bunch.target, feature_names=names)
-    source.target = "digit"
     return source
 
 
@@ -249,18 +244,19 @@ class _Fit:
 
 def _print_results(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
     model, source = fit.model, fit.source
-    table = Table("measure", "value", title=f"softmax regression on {data}")
-    table.add_row("training rows", f"{source.n_rows:,}")
-    table.add_row("features", f"{source.n_features:,}")
-    table.add_row("classes", f"{len(model.classes_):,}")
-    table.add_row("iterations, passes over the data", f"{model.n_iter_:,}, {fit.passes:,}")
-    table.add_row(f"accuracy on {held_out.n_rows:,} held-out rows", f"{held_out.accuracy:.4f}")
-    table.add_row("log-loss on them", f"{held_out.log_loss:.4f}")
-    table.add_row("loading or compiling kernels", f"{compiled:.2f} s")
-    table.add_row("training", f"{seconds:.3f} s")
+    rows = {
+        "training rows": f"{source.n_rows:,}",
+        "features": f"{source.n_features:,}",
+        "classes": f"{len(model.classes_):,}",
+        "iterations, passes over the data": f"{model.n_iter_:,}, {fit.passes:,}",
+        f"accuracy on {held_out.n_rows:,} held-out rows": f"{held_out.accuracy:.4f}",
+        "log-loss on them": f"{held_out.log_loss:.4f}",
+        "loading or compiling kernels": f"{compiled:.2f} s",
+        "training": f"{seconds:.3f} s",
+    }
     if (peak := _peak_memory()) is not None:
-        table.add_row("peak memory", f"{peak:,} MiB")
-    out.print(table)
+        rows["peak memory"] = f"{peak:,} MiB"
+    print_table(f"softmax regression on {data}", rows)
 
 
 def _peak_memory() -> int | None:
