@@ -1,6 +1,5 @@
 """Softmax regression as a function of one flat parameter vector."""
 
-import functools
 import operator
 from typing import Any, Self
 
@@ -207,16 +206,8 @@ class SoftmaxObjective:
         n_features = validate.as_count(n_features, "n_features", at_least=1)
         n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
         validate.as_strength(l2)
-        targets_of = functools.partial(
-            make_targets,
-            n_classes=n_classes,
-            class_weight=class_weight,
-            label_smoothing=label_smoothing,
-            reduction="sum",  # a chunk may well have no weight
-        )
-        # Wrong options are found before the first pass.
-        targets_of(np.empty(0, np.int64), 0, dtype=np.dtype(np.float32))
-        data = Streamed(source, n_features, targets_of)
+        options: dict[str, Any] = {"class_weight": class_weight, "label_smoothing": label_smoothing}
+        data = Streamed(source, n_features, n_classes=n_classes, **options)
         return cls.from_problem(Problem(data, n_classes, l2, fit_intercept))
 
     @property

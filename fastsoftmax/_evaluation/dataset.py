@@ -61,16 +61,10 @@ class Dataset:
         raise NotImplementedError
 
     def sum(
-        self,
-        W: Array,
-        b: Array | None,
-        center: Array | None = None,
-        *,
-        mode: int,
-        direction: tuple[Array, Array | None] | None = None,
+        self, W: Array, b: Array | None, center: Array | None = None, *, mode: int, **how: Any
     ) -> Any:
         """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`."""
-        sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, direction=direction)
+        sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, **how)
         chunks = self.chunks(sums.block_rows, curvatures=mode >= PRODUCT)
         with contextlib.closing(chunks):
             for X, targets in chunks:

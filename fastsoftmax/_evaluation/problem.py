@@ -17,18 +17,8 @@ class Problem:
     The flat vector holds W (K, D) in C order and then, with an intercept, b (K,). Methods that take
     a ``center`` (D,) subtract it from every row of X while the kernel reads the row.
 
-    Attributes
-    ----------
-    data : Dataset
-        The rows and their targets: in memory, streamed, or on Dask's workers.
-    dtype : dtype
-        The precision of the arithmetic, float32 or float64.
-    n_rows, n_features, n_classes, size : int
-        N, D, K, and the length of the flat vector.
-    l2 : float
-        λ.
-    fit_intercept : bool
-        Whether b exists.
+    ``data`` are the rows and their targets: in memory, streamed, or on Dask's workers. ``dtype`` is
+    the precision of the arithmetic, ``size`` the length of the flat vector.
     """
 
     def __init__(self, data: Dataset, n_classes: int, l2: float, fit_intercept: bool) -> None:

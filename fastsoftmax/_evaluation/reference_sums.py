@@ -16,7 +16,7 @@ class ReferenceAccumulator:
     block_rows = 1
 
     def __init__(
-        self, W: Array, bias: Array | None, center: Array | None, mode: int, direction: Any
+        self, W: Array, bias: Array | None, center: Array | None, mode: int, direction: Any = None
     ) -> None:
         self.W, self.mode, self.direction = W, mode, direction
         self.bias = np.zeros(len(W), W.dtype) if bias is None else bias

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset, evenly
-from fastsoftmax._evaluation.targets import Targets, check_scale, checked_total, sum_of_rows
+from fastsoftmax._evaluation.targets import check_options, checked_total, chunk_targets, sum_of_rows
 from fastsoftmax.reference import Array
 
 Source = Callable[[], Iterable[Any]]
@@ -19,18 +19,18 @@ T = TypeVar("T")
 class Streamed(Dataset):
     """Rows that a source gives anew, chunk by chunk, for every pass.
 
-    ``make_targets`` takes y, the number of rows, the compute dtype and the weights of a chunk. The
-    constructor makes the first pass, which counts rows and weights; all later chunks must be of the
-    kind of its first one.
+    The constructor makes the first pass, which counts rows and weights; all later chunks must be of
+    the kind of its first one. ``options`` are those of `make_targets`.
     """
 
-    def __init__(self, source: Source, n_features: int, make_targets: Callable[..., Targets]):
+    def __init__(self, source: Source, n_features: int, **options: Any) -> None:
         if not callable(source):
             raise TypeError(
                 "source: expected a function that returns a fresh iterator of (X, y) or "
                 f"(X, y, sample_weight), got {type(source).__name__}"
             )
-        self._source, self._make_targets = source, make_targets
+        self._source, self._options = source, options
+        check_options(**options)
         self.n_features = n_features
         self._kind: tuple[Any, ...] | None = None
         n_rows, weighted = 0, False
@@ -90,7 +90,7 @@ class Streamed(Dataset):
 
     def _check(self, chunk: Any, number: int) -> Chunk:
         """Check what the source gave as its chunk ``number``; all must be of one kind."""
-        try:
+        with validate.naming(f"chunk {number}"):
             if not (isinstance(chunk, tuple) and len(chunk) in (2, 3)):
                 raise TypeError(
                     f"expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}"
@@ -101,17 +101,13 @@ class Streamed(Dataset):
                     f"X: expected n_features = {self.n_features} columns, got {X.shape[1]}"
                 )
             weight = chunk[2] if len(chunk) == 3 else None
-            dtype = validate.compute_dtype(X.dtype, "X")
-            targets = self._make_targets(chunk[1], len(X), dtype=dtype, sample_weight=weight)
-            check_scale(targets)
+            targets = chunk_targets(chunk[1], X, weight, **self._options)
             names = ("X of dtype", "sparse X:", "y of target rows:", "weights:")
             kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
             self._kind = self._kind or kind
             for name, expected, got in zip(names, self._kind, kind, strict=True):
                 if got != expected:
                     raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"chunk {number}: {error}") from error
         return Chunk(X, targets)
 
 

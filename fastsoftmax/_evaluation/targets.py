@@ -170,10 +170,24 @@ def _safe_factor(weight: Array) -> float:
     return float(np.ldexp(1.0, -int(np.frexp(largest)[1])))
 
 
-def check_scale(targets: Targets) -> None:
-    """Refuse weights so large that a chunk's have been scaled: other chunks' have not."""
-    if targets.total != 1:
+def chunk_targets(y: Any, X: Any, sample_weight: Any, **options: Any) -> Targets:
+    """Make the targets of one chunk of many, over which sums are added up."""
+    targets = make_targets(
+        y,
+        len(X),
+        dtype=validate.compute_dtype(X.dtype, "X"),
+        sample_weight=sample_weight,
+        reduction="sum",  # a chunk may well have no weight
+        **options,
+    )
+    if targets.total != 1:  # they have been scaled, and those of other chunks have not
         raise ValueError("sample_weight: expected smaller weights; only their ratios count")
+    return targets
+
+
+def check_options(**options: Any) -> None:
+    """Refuse wrong options before any rows are read."""
+    make_targets(np.empty(0, np.int64), 0, dtype=np.dtype("f4"), reduction="sum", **options)
 
 
 def checked_total(total: float) -> float:

@@ -1,7 +1,9 @@
 """Every cast, check and error message, once: one function per argument."""
 
+import contextlib
 import math
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,15 @@ from fastsoftmax._evaluation.csr import CSR, as_csr, is_sparse
 from fastsoftmax.reference import Array
 
 _WIDE_INTEGERS = ("i4", "i8", "u4", "u8")
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put before the messages of errors where they were found."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:

@@ -20,7 +20,7 @@ from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset
 from fastsoftmax._evaluation.stream import reblock
-from fastsoftmax._evaluation.targets import check_scale, make_targets, sum_of_rows
+from fastsoftmax._evaluation.targets import chunk_targets, sum_of_rows
 from fastsoftmax.reference import Array
 
 # Partitions are put together up to this size.
@@ -74,18 +74,9 @@ class Share(Dataset):
 sizeof.register(CSR, lambda X: X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
 
 
-@contextlib.contextmanager
-def naming(partition: int) -> Iterator[None]:
-    """Put the partition's number before the messages of errors."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"partition {partition}: {error}") from error
-
-
 def load(chunk: Sequence[Any], partition: int, finite: bool) -> Rows:
     """Turn a chunk into arrays and check it; ``finite`` refuses NaN and inf in X."""
-    with naming(partition):
+    with validate.naming(f"partition {partition}"):
         if not (isinstance(chunk, (tuple, list)) and len(chunk) in (2, 3)):
             raise TypeError(f"expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}")
         X = validate.as_features(_plain(chunk[0]), empty=True)
@@ -118,7 +109,7 @@ def describe(rows: Rows) -> tuple[int, Kind]:
 
 def largest_label(rows: Rows) -> int:
     """Return the largest label, -1 without rows."""
-    with naming(rows.partition):
+    with validate.naming(f"partition {rows.partition}"):
         labels, _ = validate.as_labels(rows.y, len(rows.X), None)
     return int(labels.max(initial=-1))
 
@@ -129,17 +120,9 @@ def prepare(
     """Make a share with its targets; ``encode`` turns y into numbers of classes."""
     chunks = []
     for rows in partitions:
-        with naming(rows.partition):
-            targets = make_targets(
-                rows.y if encode is None else encode(rows.y),
-                len(rows.X),
-                dtype=validate.compute_dtype(rows.X.dtype, "X"),
-                sample_weight=rows.weight,
-                reduction="sum",  # a partition may well have no weight
-                **options,
-            )
-            check_scale(targets)
-        chunks.append(Chunk(rows.X, targets))
+        with validate.naming(f"partition {rows.partition}"):
+            y = rows.y if encode is None else encode(rows.y)
+            chunks.append(Chunk(rows.X, chunk_targets(y, rows.X, rows.weight, **options)))
     return Share(join(chunks))
 
 

@@ -66,13 +66,10 @@ def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
 
 def add(terms: Sequence[Sums]) -> Sums:
     """Sum in the order given, in float64."""
-    loss, weight, bias = (functools.reduce(_plus, column) for column in zip(*terms, strict=True))
-    return loss, weight, bias
-
-
-def _plus(a: Any, b: Any) -> Any:
-    """Add in float64; None where there are no gradients."""
-    return None if a is None else np.add(a, b, dtype=np.float64)
+    plus = functools.partial(np.add, dtype=np.float64)
+    losses, *gradients = zip(*terms, strict=True)
+    weight, bias = (None if g[0] is None else functools.reduce(plus, g) for g in gradients)
+    return functools.reduce(plus, losses), weight, bias
 
 
 def tree(items: list[Any], add: Callable[[list[Any]], Any]) -> Any:
