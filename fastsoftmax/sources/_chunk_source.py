@@ -12,14 +12,7 @@ import numpy as np
 
 from fastsoftmax._evaluation.dataset import stack
 from fastsoftmax.reference import Array
-from fastsoftmax.sources._labels import (
-    as_labels,
-    describe,
-    index_among,
-    match_labels,
-    merge_labels,
-    whole_as_integers,
-)
+from fastsoftmax.sources import _labels
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
@@ -138,7 +131,11 @@ class ChunkSource:
         """
         sums = (0, 0)
         for where, X, labels in self._pass(labelled=True):
-            codes = self._encode(where, labels)
+            codes = self._index(where, labels)
+            if codes is None:
+                raise ValueError(f"{where}: labels that were not there when the source was opened")
+            if self._codes is not None:
+                codes = self._codes[codes]
             if not self.digest:
                 _check_finite(where, X, self.feature_names)
                 sums = _checksum(X, sums[0]), zlib.crc32(codes.astype(np.int64).data, sums[1])
@@ -193,13 +190,12 @@ class ChunkSource:
         ValueError
             If no label is among the classes, or if two classes are one as labels of this file.
         """
-        classes = as_labels("classes", np.asarray(classes))
+        classes = _labels.as_labels("classes", np.asarray(classes))
         try:
-            codes = match_labels(self._found, classes)
+            codes = _labels.match_labels(self._found, classes)
             if (codes < 0).all():
-                raise ValueError(
-                    f"expected labels that are {describe(classes)}, got {describe(self._found)}"
-                )
+                wanted, got = _labels.describe(classes), _labels.describe(self._found)
+                raise ValueError(f"expected labels that are {wanted}, got {got}")
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
         self.classes, self._codes = classes, codes
@@ -286,25 +282,18 @@ class ChunkSource:
         """Set ``n_rows`` and ``classes`` from all labels; each chunk says where they come from."""
         found: Array | None = None
         for where, labels in chunks:
-            labels = as_labels(where, labels)
+            labels = _labels.as_labels(where, labels)
             self.n_rows += len(labels)
             if len(labels):
                 labels = np.unique(labels)
-                found = labels if found is None else merge_labels(where, found, labels)
+                found = labels if found is None else _labels.merge_labels(where, found, labels)
         if found is None:
             raise ValueError(f"{self.path}: no rows")
-        self.classes = self._found = whole_as_integers(found)
+        self.classes = self._found = _labels.whole_as_integers(found)
 
     def _index(self, where: str, labels: Array) -> Array | None:
         """Return the index of each label among those found, None if one is not there."""
-        return index_among(as_labels(where, labels), self._found)
-
-    def _encode(self, where: str, labels: Array) -> Array:
-        """Return the codes of labels as a file has them."""
-        codes = self._index(where, labels)
-        if codes is None:
-            raise ValueError(f"{where}: labels that were not there when the source was opened")
-        return codes if self._codes is None else self._codes[codes]
+        return _labels.index_among(_labels.as_labels(where, labels), self._found)
 
 
 def _drawn(seed: int | list[int], threshold: int, drawn: bool, first: int, n_rows: int) -> Array:

@@ -42,7 +42,7 @@ _INDEX = re.compile("__index_level_[0-9]+__")
 
 
 class _File(NamedTuple):
-    """A Parquet file and its footer.
+    """A Parquet file, its footer, and its schema with the constants that belong to it.
 
     ``ends`` has for each row group the number of the row after its last. ``constants`` are the
     columns whose one value stands in the names of the folders (hive partitions).
@@ -50,6 +50,7 @@ class _File(NamedTuple):
 
     path: Path
     footer: Any
+    schema: Any
     ends: Array
     constants: dict[str, Any]
 
@@ -100,11 +101,11 @@ class ParquetSource(ChunkSource):
         any_name: bool,
     ) -> None:
         self._files = _open_all(path, any_name)
-        schema, *others = (_schema(file) for file in self._files)
+        schema = self._files[0].schema
         index = _index_columns(self._files[0].path, schema)
         columns = select_columns(path, schema.names, target, features, index)
-        for file, other in zip(self._files[1:], others, strict=True):
-            _check_schema(file.path, other, schema, columns, target)
+        for file in self._files[1:]:
+            _check_schema(file, schema, columns, target)
         self._widths = {name: self._width(schema, name) for name in columns}
         names = [
             name if width is None else f"{name}[{i}]"
@@ -244,21 +245,13 @@ def _open(path: Path, constants: dict[str, Any]) -> _File:
     """Read the footer of a file."""
     try:
         footer = pq.read_metadata(path)
+        schema = footer.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable Parquet file: {error}") from None
-    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-    return _File(path, footer, np.cumsum(sizes), constants)
-
-
-def _schema(file: _File) -> Any:
-    """Return the schema of a file and of the constants that belong to it."""
-    try:
-        schema = file.footer.schema.to_arrow_schema()
-    except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{file.path}: not a readable Parquet file: {error}") from None
-    for name, value in file.constants.items():
+    for name, value in constants.items():
         schema = schema.append(pa.field(name, value.type))
-    return schema
+    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    return _File(path, footer, schema, np.cumsum(sizes), constants)
 
 
 def _index_columns(path: Path, schema: Any) -> Callable[[str], bool]:
@@ -271,10 +264,9 @@ def _index_columns(path: Path, schema: Any) -> Callable[[str], bool]:
     return lambda name: name in index or _INDEX.fullmatch(name) is not None
 
 
-def _check_schema(
-    path: Path, schema: Any, expected: Any, columns: list[str], target: str | None
-) -> None:
+def _check_schema(file: _File, expected: Any, columns: list[str], target: str | None) -> None:
     """Refuse a file whose columns differ from those of the first one."""
+    path, schema = file.path, file.schema
     for name in columns if target is None else [*columns, target]:
         if schema.names.count(name) != 1:
             what = "more than one" if name in schema.names else "no"
