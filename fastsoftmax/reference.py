@@ -98,7 +98,9 @@ def logsumexp(
 
     The terms of the largest real part are summed apart, so that log1p applies to the rest.
     """
-    dtype = sum_dtype(np.result_type(*(_typed(value) for value in (a, b) if value is not None)))
+    # A Python number stays one: beside arrays its type does not count.
+    given = [x if isinstance(x, int | float | complex) else np.asarray(x) for x in (a, b)]
+    dtype = sum_dtype(np.result_type(*given[: 1 if b is None else 2]))
     summed = np.float32 if dtype == np.float16 else dtype
     a = np.asarray(a).astype(summed, copy=False)
     weight = None
@@ -126,11 +128,6 @@ def logsumexp(
     if not keepdims:
         results = [r.squeeze(axes) for r in results]
     return tuple(r[()] for r in results) if return_sign else results[0][()]
-
-
-def _typed(value: Any) -> Any:
-    """Give a Python number as it is: beside arrays its type does not count."""
-    return value if isinstance(value, int | float | complex) else np.asarray(value)
 
 
 def _log(head: Array, rest: Array) -> tuple[Array, Array]:

@@ -55,18 +55,6 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
 
     ``run`` holds what must be the same where the run is resumed (data, options, version), as values
     that JSON has.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> import numpy as np
-    >>> from fastsoftmax.cli._checkpoints import load_checkpoint, save_checkpoint
-    >>> from fastsoftmax._optimize.solvers import State
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.npz"
-    >>> state = State(np.zeros(3), 1.5, np.ones(3), norms=[1.0])
-    >>> save_checkpoint(path, state, {"l2": 0.1})
-    >>> load_checkpoint(path, {"l2": 0.1}, 3).loss
-    1.5
     """
     fields = dict(vars(state))
     arrays = {name: fields.pop(name) for name in _ARRAYS}

@@ -58,7 +58,8 @@ def train(
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     resume = _check_files(output, checkpoint, resume)
-    source = _open(data, target, feature, format=format, zero_based=zero_based)
+    counted = "auto" if zero_based is None else zero_based
+    source = _open(data, target, feature or None, format=format, zero_based=counted)
     for path in filter(None, (output, checkpoint)):
         check_apart(path, source.files)
     source.dtype = np.dtype(dtype)
@@ -83,12 +84,7 @@ def train(
 
 
 def _open(
-    data: str,
-    target: str | None,
-    feature: list[str] | None,
-    *,
-    format: FormatOption,
-    zero_based: ZeroBasedOption,
+    data: str, target: str | None, features: list[str] | None, **options: Any
 ) -> sources.ChunkSource:
     """Open a data set to train on, of at least two classes."""
     if data == "digits":
@@ -101,13 +97,7 @@ def _open(
         )
         source.target = "digit"
     else:
-        source = sources.open_source(
-            data,
-            target,
-            feature or None,
-            format=format,
-            zero_based="auto" if zero_based is None else zero_based,
-        )
+        source = sources.open_source(data, target, features, **options)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
     if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:

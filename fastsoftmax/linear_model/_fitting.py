@@ -59,24 +59,20 @@ def prepare(model: Any, X: Any, y: Any, sample_weight: Any = None) -> Prepared:
         return Prepared(X, y, sample_weight, problem, classes)
     # Whether X is finite shows in the fit: see `check_overflow`.
     checks = {"ensure_all_finite": False, **FEATURES}
-    given, class_weight, labels = np.asarray(y), None, None
+    given, class_weight = np.asarray(y), None
     if given.ndim == 2 and given.shape[1] > 1 and given.dtype.kind == "f":
         X, y = validate_data(model, X, y, multi_output=True, **checks)
-        classes = np.arange(y.shape[1])
+        classes, labels, encoded = np.arange(y.shape[1]), None, y.copy()
         class_weight = probability_weights(model.class_weight, len(classes))
     else:
         X, y = validate_data(model, X, y, **checks)
         classes, labels = encode_labels(y)
+        encoded = labels
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
     weight = check_weights(sample_weight, model.class_weight, X, y, classes, labels)
     targets = make_targets(
-        y.copy() if labels is None else labels,
-        len(y),
-        len(classes),
-        X.dtype,
-        sample_weight=weight,
-        class_weight=class_weight,
+        encoded, len(y), len(classes), X.dtype, sample_weight=weight, class_weight=class_weight
     )
     problem = Problem(InMemory(validate.as_features(X), targets), len(classes), **options)
     return Prepared(X, y, sample_weight, problem, classes)
@@ -132,10 +128,9 @@ def probability_weights(class_weight: Any, n_classes: int) -> Array | None:
 def set_features(model: Any, n_features: int, names: list[str] | None) -> None:
     """Leave the number of features, and their names, on the estimator."""
     model.n_features_in_ = n_features
+    model.__dict__.pop("feature_names_in_", None)
     if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
-    elif hasattr(model, "feature_names_in_"):
-        del model.feature_names_in_
 
 
 def fit_prepared(
@@ -235,12 +230,11 @@ def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) 
     is convergence, as it is for SciPy's L-BFGS.
     """
     state = last.state
+    warn = functools.partial(warnings.warn, category=ConvergenceWarning, stacklevel=6)
     if state.message == minimize.INTERRUPTED:
-        warnings.warn(
+        warn(
             f"interrupted after {state.n_iter} iterations with max|gradient| = "
-            f"{last.gradient_norm:.1e}; the estimator holds the parameters reached",
-            ConvergenceWarning,
-            stacklevel=6,
+            f"{last.gradient_norm:.1e}; the estimator holds the parameters reached"
         )
         raise KeyboardInterrupt
     exhausted, small = state.message == solvers.EXHAUSTED, last.gradient_norm <= tol
@@ -254,9 +248,7 @@ def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) 
     beginning = "" if at_limit is None else at_limit.format(n_iter=state.n_iter) + "\n"
     reached = f"max|gradient| = {last.gradient_norm:.1e}"
     reached += f" <= tol = {tol:.1e}, but a falling loss" if small else f" > tol = {tol:.1e}"
-    warnings.warn(
+    warn(
         f"{beginning}stopped after {state.n_iter} iterations with {reached} ({state.message}); "
-        f"{advice}",
-        ConvergenceWarning,
-        stacklevel=6,
+        f"{advice}"
     )
