@@ -1,11 +1,9 @@
 """The rows behind a problem: what every kind of data set can do, and rows in memory."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -27,16 +25,16 @@ class Chunk(NamedTuple):
     def __len__(self) -> int:
         return len(self.X)
 
-    def part(self, start: int, stop: int) -> Chunk:
+    def part(self, start: int, stop: int) -> Self:
         """View the rows from ``start`` to before ``stop``."""
         X = self.X.part(start, stop) if isinstance(self.X, CSR) else self.X[start:stop]
-        return Chunk(X, self.targets.part(start, stop))
+        return type(self)(X, self.targets.part(start, stop))
 
-    def joined(self, others: list[Chunk]) -> Chunk:
+    def joined(self, others: list[Self]) -> Self:
         """Copy these rows and, after them, those of ``others``."""
         rest: list[Any] = [chunk.X for chunk in others]
         X = self.X.joined(rest) if isinstance(self.X, CSR) else np.concatenate([self.X, *rest])
-        return Chunk(X, self.targets.joined([chunk.targets for chunk in others]))
+        return type(self)(X, self.targets.joined([chunk.targets for chunk in others]))
 
 
 class Dataset:

@@ -1,10 +1,8 @@
 """Every option of the loss, reduced to what kernels know: row scale, target row, T and α."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -44,7 +42,7 @@ class Targets:
         one_hot = np.eye(n_classes, dtype=self.peak.dtype)[self.labels]
         return self.peak * one_hot + self.floor if self.soft else one_hot
 
-    def curvatures(self, n_rows: int) -> Targets:
+    def curvatures(self, n_rows: int) -> Self:
         """Return targets without labels, whose weights are the row scales s·T of the Hessian."""
         weight = self.weight
         if self.soft:
@@ -55,7 +53,7 @@ class Targets:
             weight = self.scales(n_rows) * (sums + self.floor.sum())
         return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
 
-    def take(self, rows: slice, n_rows: int) -> Targets:
+    def take(self, rows: slice, n_rows: int) -> Self:
         """Copy the targets of some of ``n_rows`` rows; ``total`` is Σs of a mean over them."""
         part = self._with_rows(lambda name: np.ascontiguousarray(getattr(self, name)[rows]))
         total = float(len(range(*rows.indices(n_rows))))
@@ -63,16 +61,16 @@ class Targets:
             total = float(part.weight.sum(dtype=np.float64))
         return dataclasses.replace(part, total=total)
 
-    def part(self, start: int, stop: int) -> Targets:
+    def part(self, start: int, stop: int) -> Self:
         """View the rows from ``start`` to before ``stop``."""
         return self._with_rows(lambda name: getattr(self, name)[start:stop])
 
-    def joined(self, others: list[Targets]) -> Targets:
+    def joined(self, others: list[Self]) -> Self:
         """Copy these rows and, after them, those of ``others``, of the same kind."""
         parts = [self, *others]
         return self._with_rows(lambda name: np.concatenate([getattr(p, name) for p in parts]))
 
-    def _with_rows(self, rows_of: Callable[[str], Array]) -> Targets:
+    def _with_rows(self, rows_of: Callable[[str], Array]) -> Self:
         """Replace each array that has a row for each row by ``rows_of`` its name."""
         present = [name for name in _ROWS if getattr(self, name) is not None]
         changes: dict[str, Any] = {name: rows_of(name) for name in present}

@@ -150,11 +150,9 @@ def as_sample_weight(sample_weight: Any, n_rows: int, dtype: npt.DTypeLike) -> A
     return _as_nonnegative(sample_weight, "sample_weight", "weights", dtype, n_samples=n_rows)
 
 
-def _as_nonnegative(
-    value: Any, name: str, what: str, dtype: npt.DTypeLike, **lengths: int
-) -> Array:
+def _as_nonnegative(value: Any, name: str, what: str, dtype: npt.DTypeLike, **shape: int) -> Array:
     """Finite numbers ≥ 0 as a contiguous array of the compute dtype, in which they fit."""
-    array = _of_shape(value, name, **lengths)
+    array = _of_shape(value, name, **shape)
     # min and max are NaN where any number is.
     if array.size and not (array.min() >= 0 and array.max() < np.inf):
         raise ValueError(f"{name}: expected finite, non-negative {what}")

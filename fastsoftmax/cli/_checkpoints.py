@@ -14,6 +14,7 @@ import numpy as np
 from fastsoftmax._optimize.minimize import Iterate
 from fastsoftmax._optimize.solvers import State
 from fastsoftmax.cli._files import replacing
+from fastsoftmax.reference import Array
 from fastsoftmax.sources._archives import read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-checkpoint"
@@ -38,15 +39,15 @@ def _is_array(value: Any) -> bool:
 
 
 # What JSON and archives must hold for the fields of a State, by their types.
-_IS_OF: dict[str, Callable[[Any], bool]] = {
-    "Array": _is_array,
-    "Array | None": lambda value: value is None or _is_array(value),
-    "list[Array]": _is_array,
-    "list[float]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
-    "float": _is_number,
-    "int": lambda value: type(value) is int and 0 <= value < 1 << 63,
-    "bool": lambda value: isinstance(value, bool),
-    "str": lambda value: isinstance(value, str),
+_IS_OF: dict[Any, Callable[[Any], bool]] = {
+    Array: _is_array,
+    Array | None: lambda value: value is None or _is_array(value),
+    list[Array]: _is_array,
+    list[float]: lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    float: _is_number,
+    int: lambda value: type(value) is int and 0 <= value < 1 << 63,
+    bool: lambda value: isinstance(value, bool),
+    str: lambda value: isinstance(value, str),
 }
 
 
@@ -106,7 +107,7 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 def _damage(fields: dict[str, Any]) -> str:
     """Say what is wrong with the fields of a State; nothing where they are as they should be."""
-    types = {field.name: str(field.type) for field in dataclasses.fields(State)}
+    types = {field.name: field.type for field in dataclasses.fields(State)}
     if fields.keys() != types.keys():
         return f"missing or unknown: {', '.join(sorted(fields.keys() ^ types.keys()))}"
     wrong = [name for name, kind in types.items() if not _IS_OF[kind](fields[name])]
