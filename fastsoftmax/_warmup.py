@@ -8,8 +8,6 @@ from fastsoftmax._evaluation import pace
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax.functional import linear_cross_entropy_value_and_grad
 
-__all__ = ["warmup"]
-
 
 def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:
     """Compile the common kernels, or load them from Numba's disk cache, now.

@@ -340,10 +340,8 @@ def _prepare_logits(logits: Any, y: Any, **options: Any) -> tuple[Array, Targets
     return Z, make_targets(y, len(Z), Z.shape[1], dtype, **options)
 
 
-def _sum_of_losses(
-    Z: Array, targets: Targets, losses: Array | None, gradient: Array | None
-) -> float:
-    """Σ of the row losses; fills ``losses`` (N,) and ``gradient`` (N, K) where given."""
+def _sum_of_losses(Z: Array, targets: Targets, losses: Array | None, dZ: Array | None) -> float:
+    """Σ of the row losses; fills ``losses`` (N,) and the gradient ``dZ`` (N, K) where given."""
     if len(Z) == 0:
         return 0.0
     if jit_disabled():
@@ -351,10 +349,10 @@ def _sum_of_losses(
         rows, R = row_losses_and_gradients(Z, s, t, targets.alpha)
         if losses is not None:
             losses[...] = rows
-        if gradient is not None:
-            np.divide(R, Z.dtype.type(targets.total), out=gradient)
+        if dZ is not None:
+            np.divide(R, Z.dtype.type(targets.total), out=dZ)
         return float(rows.sum())
     from fastsoftmax._evaluation.rowwise import logits_loss
     from fastsoftmax._evaluation.terms import make_terms
 
-    return logits_loss(Z, make_terms(targets, Z.dtype, 0, losses), float(targets.total), gradient)
+    return logits_loss(Z, make_terms(targets, Z.dtype, 0, losses), float(targets.total), dZ)

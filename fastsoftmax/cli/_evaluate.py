@@ -58,17 +58,10 @@ def open_for(
     columns = None
     if file_format(data, format) in TABLES:
         target, columns = target or saved.target, saved.columns
-    if zero_based is None:
-        zero_based = saved.zero_based
-    source = open_source(
-        data,
-        target,
-        columns,
-        labelled=labelled,
-        format=format,
-        zero_based="auto" if zero_based is None else zero_based,
-        n_features=saved.model.n_features_in_,
-    )
+    options: dict[str, Any] = {"format": format, "n_features": saved.model.n_features_in_}
+    counted = saved.zero_based if zero_based is None else zero_based
+    options["zero_based"] = "auto" if counted is None else counted
+    source = open_source(data, target, columns, labelled=labelled, **options)
     names = source.feature_names
     if saved.feature_names and names and names != saved.feature_names:
         raise ValueError(f"{data}: expected the features {saved.feature_names}, got {names}")

@@ -13,7 +13,6 @@ import numpy as np
 import typer
 
 import fastsoftmax
-import fastsoftmax.sources as sources
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
@@ -23,6 +22,7 @@ from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
 from fastsoftmax.linear_model import SoftmaxRegression
 from fastsoftmax.linear_model._fitting import check_parameters, fit_prepared, prepare
+from fastsoftmax.sources import ArraySource, Chunks, ChunkSource, open_source
 
 Dtype = Literal["float32", "float64"]
 
@@ -83,21 +83,17 @@ def train(
         compare_fits(model, training_rows, test_rows)
 
 
-def _open(
-    data: str, target: str | None, features: list[str] | None, **options: Any
-) -> sources.ChunkSource:
+def _open(data: str, target: str | None, features: list[str] | None, **options: Any) -> ChunkSource:
     """Open a data set to train on, of at least two classes."""
     if data == "digits":
         from sklearn.datasets import load_digits
 
         bunch = load_digits()  # 1797 real handwritten digits, 8x8 pixels
         names = list(bunch.feature_names)
-        source: sources.ChunkSource = sources.ArraySource(
-            Path(data), bunch.data, bunch.target, feature_names=names
-        )
+        source: ChunkSource = ArraySource(Path(data), bunch.data, bunch.target, feature_names=names)
         source.target = "digit"
     else:
-        source = sources.open_source(data, target, features, **options)
+        source = open_source(data, target, features, **options)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
     if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:
@@ -126,10 +122,10 @@ def _check_files(output: Path | None, checkpoint: Path | None, resume: bool) -> 
 
 
 def _split(
-    source: sources.ChunkSource, test_size: float, seed: int, stream: bool
-) -> tuple[sources.ChunkSource, sources.ChunkSource]:
+    source: ChunkSource, test_size: float, seed: int, stream: bool
+) -> tuple[ChunkSource, ChunkSource]:
     """Return training and test rows: stratified in memory, each row drawn by itself in a stream."""
-    if stream or (source.n_bytes > _MEMORY_BYTES and not isinstance(source, sources.ArraySource)):
+    if stream or (source.n_bytes > _MEMORY_BYTES and not isinstance(source, ArraySource)):
         return source.split(test_size, seed)
     from sklearn.model_selection import train_test_split
 
@@ -140,7 +136,7 @@ def _split(
     sides = train_test_split(
         np.arange(len(y)), test_size=test_size, random_state=seed, stratify=stratify
     )
-    first, second = (sources.ArraySource(source.path, X[rows], y[rows]) for rows in sides)
+    first, second = (ArraySource(source.path, X[rows], y[rows]) for rows in sides)
     if len(first.classes) < 2:
         raise ValueError(f"{source.path}: expected training rows of at least two classes, got one")
     for _ in first():  # the first pass computes the digest, which checkpoints hold
@@ -165,7 +161,7 @@ class _Fit:
     """A fit under way, with its progress line, its checkpoints and a count of the rows read."""
 
     model: SoftmaxRegression
-    source: sources.ChunkSource
+    source: ChunkSource
     checkpoints: Checkpoints
     resume: bool
     passes: int = 1
@@ -175,8 +171,8 @@ class _Fit:
     def run(self) -> float:
         """Fit, and return the seconds it took."""
         source = self.source
-        X, y = sources.Chunks(self._chunks, source.n_features, source.classes), None
-        if isinstance(source, sources.ArraySource):
+        X, y = Chunks(self._chunks, source.n_features, source.classes), None
+        if isinstance(source, ArraySource):
             X, y = source.X, source.y
             if source.classes.dtype.kind == "f":  # scikit-learn's checks refuse decimals as labels
                 y = np.searchsorted(source.classes, np.asarray(source.y))
@@ -220,7 +216,7 @@ class _Fit:
     def _progress(self, last: minimize.Iterate) -> None:
         """Show an iteration, and write a checkpoint if it is time to."""
         state, norm, self.passes = last.state, last.gradient_norm, last.passes
-        if isinstance(self.source, sources.ArraySource):
+        if isinstance(self.source, ArraySource):
             self.rows = self.passes * self.source.n_rows
         self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {norm:.1e}"
         self._show_line()

@@ -181,21 +181,15 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         return float(((right * weight).sum() / weight.sum()).compute())
 
 
-def prepare_shares(
-    model: linear_model.SoftmaxRegression, X: Any, y: Any, sample_weight: Any
-) -> _fitting.Prepared:
+def prepare_shares(model: Any, X: Any, y: Any, sample_weight: Any) -> _fitting.Prepared:
     """Bring the rows' shares to the workers, and return the problem they pose."""
     shares = Shares(*partitions(X, y, sample_weight), finite=True)
     n_targets = shares.kind.n_targets
     classes = _classes(shares) if n_targets is None else np.arange(n_targets)
-    problem = make_problem(
-        shares,
-        len(classes),
-        float(model.l2),
-        bool(model.fit_intercept),
-        None if n_targets else functools.partial(label_numbers, classes=classes),
-        class_weight=_weights_of_classes(model.class_weight, shares, classes),
-    )
+    encode = None if n_targets else functools.partial(label_numbers, classes=classes)
+    weights = _weights_of_classes(model.class_weight, shares, classes)
+    l2, intercept = float(model.l2), bool(model.fit_intercept)
+    problem = make_problem(shares, len(classes), l2, intercept, encode, class_weight=weights)
     _fitting.set_features(model, problem.n_features, _names(X))
     return _fitting.Prepared(X, y, sample_weight, problem, classes)
 

@@ -114,9 +114,7 @@ def largest_label(rows: Rows) -> int:
     return int(labels.max(initial=-1))
 
 
-def prepare(
-    partitions: list[Rows], encode: Callable[[Array], Array] | None, options: dict[str, Any]
-) -> Share:
+def prepare(partitions: list[Rows], encode: Any, options: dict[str, Any]) -> Share:
     """Make a share with its targets; ``encode`` turns y into numbers of classes."""
     chunks = []
     for rows in partitions:
@@ -207,17 +205,14 @@ class Shares:
                         f"got {got}"
                     )
 
-    def prepare(self, encode: Callable[[Array], Array] | None, **options: Any) -> None:
+    def prepare(self, encode: Any, **options: Any) -> None:
         """Replace the partitions by shares, about as many on every worker."""
         # All partitions have been described, so they are there, and Dask places all shares at once.
         # Where it placed each as soon as its partitions were there, a worker got two shares and
         # another none in a third of the cases tried; so it does in one of sixteen.
-        self.futures = self._compute(
-            prepare,
-            [self.futures[share] for share in self.slices],
-            itertools.repeat(encode),
-            itertools.repeat(options),
-        )
+        partitions = [self.futures[share] for share in self.slices]
+        same = itertools.repeat(encode), itertools.repeat(options)
+        self.futures = self._compute(prepare, partitions, *same)
         wait(self.futures)
         held: dict[str, list[int]] = {worker: [] for worker in self.client.nthreads()}
         homes = self.client.who_has(self.futures)

@@ -21,21 +21,21 @@ _MAX_WHOLE = 2**53
 
 def as_labels(where: str, labels: Array) -> Array:
     """Return labels as int64, uint64, decimals, booleans or text, and refuse missing ones."""
-    if labels.dtype.kind == "O":
+    kind = labels.dtype.kind
+    if kind == "O":
         if any(isinstance(label, np.ndarray | list | tuple | dict) for label in labels):
             raise ValueError(f"{where}: expected labels that are numbers or strings, got others")
         if any(label is None or label != label for label in labels):
             raise ValueError(f"{where}: missing labels")
         return labels.astype(str)
-    if labels.dtype.kind not in "iubfUT":
-        raise ValueError(
-            f"{where}: expected labels that are numbers or strings, got {labels.dtype}"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+    if kind not in "iubfUT":
+        got = labels.dtype
+        raise ValueError(f"{where}: expected labels that are numbers or strings, got {got}")
+    if kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{where}: missing or infinite labels")
-    if labels.dtype.kind == "T":
+    if kind == "T":
         return labels.astype(str)
-    if labels.dtype.kind in "iu" and labels.dtype != np.uint64:
+    if kind in "iu" and labels.dtype != np.uint64:
         return labels.astype(np.int64, copy=False)
     return labels
 

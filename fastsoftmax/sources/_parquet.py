@@ -161,13 +161,11 @@ class ParquetSource(ChunkSource):
                 columns = Columns(self._features(file, first, batch), dtype)
                 labels = _to_numpy(batch.column(len(self._widths))) if labelled else None
                 for start in range(0, len(batch), rows):
-                    stop = min(start + rows, len(batch))
-                    yield UntakenChunk(
-                        file.where(first + start, first + stop),
-                        stop - start,
-                        functools.partial(_take, columns, blocks, start, stop),
-                        None if labels is None else labels[start:stop],
-                    )
+                    part = range(start, min(start + rows, len(batch)))
+                    where = file.where(first + part.start, first + part.stop)
+                    take = functools.partial(_take, columns, blocks, part)
+                    of_part = None if labels is None else labels[part.start : part.stop]
+                    yield UntakenChunk(where, len(part), take, of_part)
 
     def _features(self, file: _File, first: int, batch: Any) -> list[Array]:
         """Return the columns of features of a batch, and refuse missing values."""
@@ -191,18 +189,16 @@ class ParquetSource(ChunkSource):
         return arrays
 
 
-def _take(
-    columns: Columns, blocks: Iterator[Array], start: int, stop: int, numbers: Array | None
-) -> Array:
-    """Write the rows from ``start`` to ``stop``, or some of them, into the next block."""
-    block, n_rows = next(blocks), stop - start
+def _take(columns: Columns, blocks: Iterator[Array], rows: range, numbers: Array | None) -> Array:
+    """Write these rows of the columns, or some of them, into the next block."""
+    block, n_rows = next(blocks), len(rows)
     places = np.arange(n_rows)
     if numbers is not None:
         # Leaving rows out while writing costs more than giving them all one place at the end.
         n_rows = len(numbers)
         places[:] = len(block) - 1
         places[numbers] = np.arange(n_rows)
-    columns.interleave(start, places, block)
+    columns.interleave(rows.start, places, block)
     return block[:n_rows]
 
 
