@@ -131,15 +131,11 @@ class SoftmaxObjective:
             n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
         y = validate.as_targets(y).copy()  # later changes of the caller's must not be seen
         n_classes = n_classes or _count_classes(y, len(rows))
-        targets = make_targets(
-            y,
-            len(rows),
-            n_classes,
-            validate.compute_dtype(rows.dtype, "X"),
-            sample_weight=None if sample_weight is None else np.array(sample_weight),
-            class_weight=class_weight,
-            label_smoothing=label_smoothing,
-        )
+        options: dict[str, Any] = {"class_weight": class_weight, "label_smoothing": label_smoothing}
+        if sample_weight is not None:
+            options["sample_weight"] = np.array(sample_weight)
+        dtype = validate.compute_dtype(rows.dtype, "X")
+        targets = make_targets(y, len(rows), n_classes, dtype, **options)
         self.problem = Problem(InMemory(rows, targets), n_classes, l2, fit_intercept)
 
     @classmethod

@@ -38,10 +38,7 @@ class Chunk(NamedTuple):
 
 
 class Dataset:
-    """Rows of features with targets.
-
-    ``dtype`` is the dtype of X, ``total`` what a mean divides by.
-    """
+    """Rows of features with targets; ``dtype`` is that of X, ``total`` what a mean divides by."""
 
     n_rows: int
     n_features: int

@@ -170,14 +170,9 @@ def _safe_factor(weight: Array) -> float:
 
 def chunk_targets(y: Any, X: Any, sample_weight: Any, **options: Any) -> Targets:
     """Make the targets of one chunk of many, over which sums are added up."""
-    targets = make_targets(
-        y,
-        len(X),
-        dtype=validate.compute_dtype(X.dtype, "X"),
-        sample_weight=sample_weight,
-        reduction="sum",  # a chunk may well have no weight
-        **options,
-    )
+    dtype = validate.compute_dtype(X.dtype, "X")
+    options["reduction"] = "sum"  # a chunk may well have no weight
+    targets = make_targets(y, len(X), dtype=dtype, sample_weight=sample_weight, **options)
     if targets.total != 1:  # they have been scaled, and those of other chunks have not
         raise ValueError("sample_weight: expected smaller weights; only their ratios count")
     return targets

@@ -268,10 +268,7 @@ def _search(
 
 
 def minimize_newton_cg(task: Minimization, state: State) -> State:
-    """Newton's method, its steps by preconditioned conjugate gradients.
-
-    The preconditioner is kept until conjugate gradients need many products with it.
-    """
+    """Newton's method by conjugate gradients, whose preconditioner is kept while few are needed."""
     solve: Preconditioner | None = None
     if state.preconditioner_at is not None:
         solve = task.preconditioner(state.preconditioner_at)

@@ -67,10 +67,7 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, run: dict[str, Any], size: int) -> State:
-    """Read a checkpoint of a problem with ``size`` parameters.
-
-    A ValueError says what is wrong with it, or how its run differs.
-    """
+    """Read a checkpoint of a problem with ``size`` parameters, of the same run."""
     shapes = {name: it.shape for name, it in read_headers(path, _ARRAYS, _MOST_TIMES).items()}
     header = _read_header(path)
     for name in {**run, **header["run"]}:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import stack
 from fastsoftmax.reference import Array
 from fastsoftmax.sources import _labels
@@ -191,13 +192,11 @@ class ChunkSource:
             If no label is among the classes, or if two classes are one as labels of this file.
         """
         classes = _labels.as_labels("classes", np.asarray(classes))
-        try:
+        with validate.naming(str(self.path)):
             codes = _labels.match_labels(self._found, classes)
             if (codes < 0).all():
                 wanted, got = _labels.describe(classes), _labels.describe(self._found)
                 raise ValueError(f"expected labels that are {wanted}, got {got}")
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from None
         self.classes, self._codes = classes, codes
         return self._found[codes < 0]
 
@@ -310,10 +309,7 @@ def select_columns(
     features: list[str] | None,
     left_out: Callable[[str], Any],
 ) -> list[str]:
-    """Check that the columns asked for are there, and return those of the features.
-
-    Where no features are asked for, these are all but those that ``left_out`` tells.
-    """
+    """Return the columns of the features, by default all that are not ``left_out``; check all."""
     twice = [name for name, count in Counter(present).items() if count > 1]
     twice += [name for name, count in Counter(features).items() if count > 1]
     if twice:

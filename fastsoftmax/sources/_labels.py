@@ -89,10 +89,7 @@ def index_among(labels: Array, found: Array) -> Array | None:
 
 
 def typed(texts: list[str]) -> Array:
-    """Return texts as integers if all are, else as decimals if all are, else as they are.
-
-    They stay texts where numbers of their type could not tell them apart.
-    """
+    """Return texts as integers or else as decimals, if all are and these tell them apart."""
     stripped = [text.strip(" \t") for text in texts]
     if all(map(_INTEGER.fullmatch, stripped)):
         integers = [int(text) for text in stripped]
