@@ -46,8 +46,10 @@ class Preconditioners:
         # With fewer rows than features Σ x̃x̃ᵀ is singular: only λ makes it invertible, and rounding
         # errors grow by 1/λ.
         self.has_gram = self.n_features <= min(_MAX_FEATURES, centred.sample.n_rows // 2)
+        # Whether the Hessian is formed whole.
+        self.is_small = self.n_classes * self.n_features <= _MAX_FULL
         self.follows = self.n_features <= _MAX_FEATURES and (
-            self._is_small() or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
+            self.is_small or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
         )
 
     def __call__(self, v: Array | None) -> Preconditioner | None:
@@ -56,15 +58,11 @@ class Preconditioners:
             return self._bound() if self.has_gram else self._head()
         if not self.follows:
             return None
-        return self._full(v) if self._is_small() else self._blocks(v)
+        return self._full(v) if self.is_small else self._blocks(v)
 
     def renewed(self, v: Array) -> Preconditioner | None:
         """Return the first preconditioner with the diagonal at ``v``; None for the bound."""
         return None if self.has_gram else self._head(v)
-
-    def _is_small(self) -> bool:
-        """Whether the Hessian is formed whole."""
-        return bool(self.n_classes * self.n_features <= _MAX_FULL)
 
     def _count(self, work: float, passes: float, a_feature: int = 100) -> int:
         """How many rows cost as much as ``passes`` passes, at ``work`` multiply-adds a row.

@@ -34,7 +34,7 @@ def evaluate(
 ) -> None:
     """Accuracy and log-loss of a model on labelled data."""
     saved = load_model(model)
-    source = open_for(saved, data, format, zero_based, target, labelled=True)
+    source = open_for(saved, data, target, zero_based, format=format, labelled=True)
     unknown = source.use_classes(saved.model.classes_)
     if len(unknown):
         err.print(
@@ -47,21 +47,15 @@ def evaluate(
 
 
 def open_for(
-    saved: SavedModel,
-    data: Path,
-    format: Format | None,
-    zero_based: bool | None,
-    target: str | None,
-    labelled: bool,
+    saved: SavedModel, data: Path, target: str | None, zero_based: bool | None, **options: Any
 ) -> ChunkSource:
     """Open a data set that a model is to be applied to, by what the model says of its own."""
     columns = None
-    if file_format(data, format) in TABLES:
+    if file_format(data, options["format"]) in TABLES:
         target, columns = target or saved.target, saved.columns
-    options: dict[str, Any] = {"format": format, "n_features": saved.model.n_features_in_}
     counted = saved.zero_based if zero_based is None else zero_based
     options["zero_based"] = "auto" if counted is None else counted
-    source = open_source(data, target, columns, labelled=labelled, **options)
+    source = open_source(data, target, columns, n_features=saved.model.n_features_in_, **options)
     names = source.feature_names
     if saved.feature_names and names and names != saved.feature_names:
         raise ValueError(f"{data}: expected the features {saved.feature_names}, got {names}")

@@ -1,7 +1,6 @@
 """The base class of sources: chunk sizes, codes of labels, checks of values, random splits."""
 
 import copy
-import functools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -90,21 +89,17 @@ class ChunkSource:
     zero_based: bool | None = None
 
     def __init__(
-        self,
-        path: Path,
-        n_features: int,
-        feature_names: list[str] | None,
-        files: list[Path] | None = None,
+        self, path: Path, n_features: int, names: list[str] | None, files: list[Path] | None = None
     ) -> None:
-        self.path, self.n_features, self.feature_names = path, n_features, feature_names
-        self.columns, self.n_rows = feature_names, 0
+        self.path, self.n_features, self.feature_names = path, n_features, names
+        self.columns, self.n_rows = names, 0
         self.target: str | None = None
         self.classes: Array = np.empty(0)
         self.digest: tuple[int, ...] = ()
         self.dtype: np.dtype[Any] | None = None
         self._found: Array = np.empty(0)  # the distinct labels as the file has them, sorted
         self._codes: Array | None = None  # of each of them, where it is not its index
-        self._sides: list[Callable[[int, int], Array]] = []  # which rows; see `_drawn`
+        self._sides: list[tuple[Any, int, bool]] = []  # seed, threshold and side of each split
         self._total = 0  # number of rows of which these are one side
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
@@ -229,8 +224,7 @@ class ChunkSource:
         sources = copy.copy(self), copy.copy(self)
         for source, drawn in zip(sources, (False, True), strict=True):
             source.digest, source._total = (), total
-            side = functools.partial(_drawn, key, int(fraction * 2**64), drawn)
-            source._sides = [*self._sides, side]
+            source._sides = [*self._sides, (key, int(fraction * 2**64), drawn)]
             source.n_rows = sum(
                 len(source._numbers(first, min(step, total - first)))
                 for first in range(0, total, step)
@@ -261,8 +255,12 @@ class ChunkSource:
 
     def _numbers(self, first: int, n_rows: int) -> Array:
         """Return which of the rows from ``first`` on are on this side of all splits."""
-        drawn = [side(first, n_rows) for side in self._sides]
-        return np.flatnonzero(np.logical_and.reduce(drawn))
+        # A seed and a row's number alone decide; the probability is threshold / 2^64.
+        kept = np.ones(n_rows, bool)
+        for seed, threshold, drawn in self._sides:
+            numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
+            kept &= (numbers < threshold) == drawn
+        return np.flatnonzero(kept)
 
     def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         """Yield all rows of the files, with or without their labels."""
@@ -293,13 +291,6 @@ class ChunkSource:
     def _index(self, where: str, labels: Array) -> Array | None:
         """Return the index of each label among those found, None if one is not there."""
         return _labels.index_among(_labels.as_labels(where, labels), self._found)
-
-
-def _drawn(seed: int | list[int], threshold: int, drawn: bool, first: int, n_rows: int) -> Array:
-    """Return which of the rows from ``first`` on are drawn, or else which are not drawn."""
-    # The seed and a row's number alone decide; the probability is threshold / 2^64.
-    numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
-    return np.asarray((numbers < threshold) == drawn)
 
 
 def select_columns(
