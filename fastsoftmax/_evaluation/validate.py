@@ -46,11 +46,15 @@ def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
 
 def _of_shape(value: Any, name: str, **lengths: int) -> Array:
     """``value`` as an array of real numbers with dimensions of these names and lengths."""
+    expected = tuple(lengths.values())
+    if type(value) is np.ndarray and value.shape == expected:
+        compute_dtype(value.dtype, name)
+        return value  # at once: the words of an error take a microsecond
     sizes = [f"{of} = {length}" for of, length in lengths.items()]
     shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
     array = as_array(value, name, len(lengths), shape)
     compute_dtype(array.dtype, name)
-    if array.shape != tuple(lengths.values()):
+    if array.shape != expected:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
 
