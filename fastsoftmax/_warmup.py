@@ -1,15 +1,11 @@
 """Compile the common kernels before they are needed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
 
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax.functional import linear_cross_entropy_value_and_grad
-
-__all__ = ["warmup"]
 
 
 def warmup(dtypes: tuple[Any, ...] = (np.float32, np.float64)) -> None:

@@ -111,7 +111,7 @@ def test_there_is_no_circle():
 def test_reference_imports_numpy_alone():
     text = MODULES["fastsoftmax.reference"].read_text()
     found = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
-    assert found == {"__future__", "typing", "numpy"}
+    assert found == {"typing", "numpy"}
 
 
 def test_only_the_folder_vector_and_jit_know_llvm():

@@ -1,7 +1,5 @@
 """Run a plan: sums of losses and gradients over rows, dense or sparse, by the kernels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Nothing here depends on the number of threads, so the same rows always meet the 
 same order, and every way to run them ends in the same bits.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Run the row kernels on a canonical array (outer, n, inner), reduced over n."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ when a kernel first wants them. With FASTSOFTMAX_THREADS=numba in the environmen
 library has no semaphores, they are those of Numba's own threading layers. The bits are the same.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import ctypes

@@ -1,7 +1,5 @@
 """How kernels are compiled: one set of options, and one rule for the disk cache."""
 
-from __future__ import annotations
-
 import functools
 import gc
 from typing import Any

@@ -6,8 +6,6 @@ So a core that is lost to another program delays one task and not a fixed part o
 thread that never comes delays nothing.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from numba import prange

@@ -17,8 +17,6 @@ All that threads know of each other stands on a board, an array of integers a ca
     semaphore the C library's, on which helpers sleep
 """
 
-from __future__ import annotations
-
 from numba import types
 
 from fastsoftmax._kernels.jit import helper, kernel

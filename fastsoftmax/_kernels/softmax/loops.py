@@ -11,8 +11,6 @@ as two numbers: ``count``, how many values equal m, and ``rest``, Σ exp(z - m) 
 may be passed over when the maximum is taken: it shows in the sum.
 """
 
-from __future__ import annotations
-
 import math
 
 from fastsoftmax._kernels.jit import helper, inlined

@@ -16,8 +16,6 @@ weight 0 are treated alike. A plain label y is t = e_y, of which only the one el
 Only soft targets (label smoothing, probabilities) are laid out as a second tile.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from fastsoftmax._kernels.jit import helper

@@ -9,8 +9,6 @@ what is not true, and ``reassoc`` would undo the magic-number rounding of exp.
 In an intrinsic the names of its arguments stand for their Numba types.
 """
 
-from __future__ import annotations
-
 import functools
 import operator
 from typing import Any
