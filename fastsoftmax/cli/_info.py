@@ -9,12 +9,13 @@ import fastsoftmax
 from fastsoftmax._evaluation.threads import n_threads, uses_team
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.vector import emit
+from fastsoftmax._warmup import KERNELS
 from fastsoftmax.cli._console import out, print_table
 
 
 def info() -> None:
     """CPU features, lanes, threads and cache directory."""
-    fastsoftmax.warmup((np.float32,))
+    fastsoftmax.warmup((np.float32,), ("dense",))
     notable = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "neon", "sve")
     # Without JIT a kernel is a plain function; without a writable directory the path is None.
     path = getattr(getattr(run_slots, "stats", None), "cache_path", None)
@@ -35,6 +36,7 @@ def info() -> None:
 def warmup() -> None:
     """Compile the kernels now, or load them from the disk cache."""
     started = time.perf_counter()
-    with out.status("compiling kernels"):
+    kinds = ", ".join(KERNELS)
+    with out.status(f"compiling kernels: {kinds}, in float32 and float64"):
         fastsoftmax.warmup()
-    out.print(f"kernels ready after {time.perf_counter() - started:.1f} s")
+    out.print(f"kernels ready after {time.perf_counter() - started:.1f} s: {kinds}")

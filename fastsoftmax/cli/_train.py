@@ -150,9 +150,9 @@ def _warm_up(dtype: np.dtype[Any], large: bool) -> float:
     with out.status("compiling kernels (once; later runs load them from disk)"):
         if large:
             # Compiling leaves 0.15 GB of memory in use: let it be that of another process.
-            code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'])"
+            code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'], ['dense'])"
             subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-        fastsoftmax.warmup((dtype,))
+        fastsoftmax.warmup((dtype,), ("dense",))
     return time.perf_counter() - started
 
 
