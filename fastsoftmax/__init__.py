@@ -8,8 +8,6 @@ rows on many machines in `fastsoftmax.dask`, and all of it in plain NumPy in
 Names load on first use: ``import fastsoftmax`` imports neither Numba nor SciPy nor scikit-learn.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Losses and gradients, from features and from logits: docstring, validation, hand over."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,7 @@ from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.targets import Reduction, Targets, make_targets
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
-from fastsoftmax.reference import LinearGrad, row_losses_and_gradients
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array, LinearGrad, row_losses_and_gradients
 
 __all__ = [
     "LinearGrad",
@@ -204,7 +200,7 @@ def linear_cross_entropy_value_and_grad(
 
 def _run_linear(
     X: Any, W: Any, y: Any, bias: Any, gradient: bool, by_row: bool, **options: Any
-) -> tuple[Any, Targets, npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+) -> tuple[Any, Targets, Array | None, Array | None]:
     """Validate and evaluate; ``by_row`` asks for row losses or, with ``gradient``, for dX."""
     X = validate.as_features(X, empty=options["reduction"] != "mean")
     dtype = validate.compute_dtype(X.dtype, "X")
@@ -344,10 +340,8 @@ def _prepare_logits(logits: Any, y: Any, **options: Any) -> tuple[Array, Targets
     return Z, make_targets(y, len(Z), Z.shape[1], dtype, **options)
 
 
-def _sum_of_losses(
-    Z: Array, targets: Targets, losses: Array | None, gradient: Array | None
-) -> float:
-    """Σ of the row losses; fills ``losses`` (N,) and ``gradient`` (N, K) where given."""
+def _sum_of_losses(Z: Array, targets: Targets, losses: Array | None, dZ: Array | None) -> float:
+    """Σ of the row losses; fills ``losses`` (N,) and the gradient ``dZ`` (N, K) where given."""
     if len(Z) == 0:
         return 0.0
     if jit_disabled():
@@ -355,10 +349,10 @@ def _sum_of_losses(
         rows, R = row_losses_and_gradients(Z, s, t, targets.alpha)
         if losses is not None:
             losses[...] = rows
-        if gradient is not None:
-            np.divide(R, Z.dtype.type(targets.total), out=gradient)
+        if dZ is not None:
+            np.divide(R, Z.dtype.type(targets.total), out=dZ)
         return float(rows.sum())
     from fastsoftmax._evaluation.rowwise import logits_loss
     from fastsoftmax._evaluation.terms import make_terms
 
-    return logits_loss(Z, make_terms(targets, Z.dtype, 0, losses), float(targets.total), gradient)
+    return logits_loss(Z, make_terms(targets, Z.dtype, 0, losses), float(targets.total), dZ)

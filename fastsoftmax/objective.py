@@ -1,8 +1,5 @@
 """Softmax regression as a function of one flat parameter vector."""
 
-from __future__ import annotations
-
-import functools
 import operator
 from typing import Any, Self
 
@@ -15,8 +12,7 @@ from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.stream import Source, Streamed
 from fastsoftmax._evaluation.targets import make_targets
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 __all__ = ["SoftmaxObjective"]
 
@@ -135,15 +131,11 @@ class SoftmaxObjective:
             n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
         y = validate.as_targets(y).copy()  # later changes of the caller's must not be seen
         n_classes = n_classes or _count_classes(y, len(rows))
-        targets = make_targets(
-            y,
-            len(rows),
-            n_classes,
-            validate.compute_dtype(rows.dtype, "X"),
-            sample_weight=None if sample_weight is None else np.array(sample_weight),
-            class_weight=class_weight,
-            label_smoothing=label_smoothing,
-        )
+        options: dict[str, Any] = {"class_weight": class_weight, "label_smoothing": label_smoothing}
+        if sample_weight is not None:
+            options["sample_weight"] = np.array(sample_weight)
+        dtype = validate.compute_dtype(rows.dtype, "X")
+        targets = make_targets(y, len(rows), n_classes, dtype, **options)
         self.problem = Problem(InMemory(rows, targets), n_classes, l2, fit_intercept)
 
     @classmethod
@@ -210,16 +202,8 @@ class SoftmaxObjective:
         n_features = validate.as_count(n_features, "n_features", at_least=1)
         n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
         validate.as_strength(l2)
-        targets_of = functools.partial(
-            make_targets,
-            n_classes=n_classes,
-            class_weight=class_weight,
-            label_smoothing=label_smoothing,
-            reduction="sum",  # a chunk may well have no weight
-        )
-        # Wrong options are found before the first pass.
-        targets_of(np.empty(0, np.int64), 0, dtype=np.dtype(np.float32))
-        data = Streamed(source, n_features, targets_of)
+        options: dict[str, Any] = {"class_weight": class_weight, "label_smoothing": label_smoothing}
+        data = Streamed(source, n_features, n_classes=n_classes, **options)
         return cls.from_problem(Problem(data, n_classes, l2, fit_intercept))
 
     @property

@@ -13,14 +13,12 @@ float64. The functions check shapes only as far as NumPy does; `fastsoftmax.func
 input is explained.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+Array = npt.NDArray[Any]  # for the whole package, as every module may import this one
 Axis = int | tuple[int, ...] | None
 
 __all__ = [
@@ -100,7 +98,9 @@ def logsumexp(
 
     The terms of the largest real part are summed apart, so that log1p applies to the rest.
     """
-    dtype = sum_dtype(np.result_type(*(_typed(value) for value in (a, b) if value is not None)))
+    # A Python number stays one: beside arrays its type does not count.
+    given = [x if isinstance(x, int | float | complex) else np.asarray(x) for x in (a, b)]
+    dtype = sum_dtype(np.result_type(*given[: 1 if b is None else 2]))
     summed = np.float32 if dtype == np.float16 else dtype
     a = np.asarray(a).astype(summed, copy=False)
     weight = None
@@ -128,11 +128,6 @@ def logsumexp(
     if not keepdims:
         results = [r.squeeze(axes) for r in results]
     return tuple(r[()] for r in results) if return_sign else results[0][()]
-
-
-def _typed(value: Any) -> Any:
-    """Give a Python number as it is: beside arrays its type does not count."""
-    return value if isinstance(value, int | float | complex) else np.asarray(value)
 
 
 def _log(head: Array, rest: Array) -> tuple[Array, Array]:
@@ -204,35 +199,9 @@ def row_losses_and_gradients(Z: Array, s: Array, t: Array, alpha: float) -> tupl
         return np.where(s == 0, 0.0, s * rows), np.where(s[:, None] == 0, dtype(0), R)
 
 
-def _reduce(rows: Array, counted: Array, reduction: str) -> tuple[Any, float]:
-    """Return the reduced loss and what the gradient is divided by."""
-    if reduction == "none":
-        return rows, 1.0
-    total = 1.0
-    if reduction == "mean":
-        total = float(counted.sum(dtype=np.float64))
-        if total == 0:
-            raise ValueError("reduction: a mean over nothing")
-    return float(rows.sum()) / total, total
-
-
-def cross_entropy(
-    logits: Array,
-    y: Array,
-    *,
-    sample_weight: Array | None = None,
-    class_weight: Array | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: int | None = None,
-    lse_square_scale: float = 0.0,
-    reduction: str = "mean",
-) -> Any:
-    """Return the loss of logits (N, K); see `fastsoftmax.cross_entropy`."""
-    Z = _as_computed(logits)
-    options = (sample_weight, class_weight, label_smoothing, ignore_index)
-    s, t, counted = _targets(y, Z.shape[1], Z.dtype.type, *options)
-    rows, _ = row_losses_and_gradients(Z, s, t, lse_square_scale)
-    return _reduce(rows, counted, reduction)[0]
+def cross_entropy(logits: Array, y: Array, **options: Any) -> Any:
+    """Return the loss of logits (N, K); see `fastsoftmax.cross_entropy` for the options."""
+    return cross_entropy_value_and_grad(logits, y, **options)[0]
 
 
 def cross_entropy_value_and_grad(
@@ -246,33 +215,27 @@ def cross_entropy_value_and_grad(
     lse_square_scale: float = 0.0,
     reduction: str = "mean",
     out: Array | None = None,
-) -> tuple[float, Array]:
+) -> tuple[Any, Array]:
     """Return loss and gradient (N, K); see `fastsoftmax.cross_entropy_value_and_grad`."""
     Z = _as_computed(logits)
     options = (sample_weight, class_weight, label_smoothing, ignore_index)
     s, t, counted = _targets(y, Z.shape[1], Z.dtype.type, *options)
     rows, R = row_losses_and_gradients(Z, s, t, lse_square_scale)
-    loss, total = _reduce(rows, counted, reduction)
-    gradient = R / R.dtype.type(total)
-    if out is not None:
-        out[...] = gradient
-        gradient = out
-    return loss, gradient
+    total = 1.0
+    if reduction == "mean":
+        total = float(counted.sum(dtype=np.float64))
+        if total == 0:
+            raise ValueError("reduction: a mean over nothing")
+    loss = rows if reduction == "none" else float(rows.sum()) / total
+    return loss, _written(R / R.dtype.type(total), out)
 
 
 def linear_cross_entropy(
-    X: Array,
-    W: Array,
-    y: Array,
-    *,
-    bias: Array | None = None,
-    l2: float = 0.0,
-    reduction: str = "mean",
-    **options: Any,
+    X: Array, W: Array, y: Array, *, bias: Array | None = None, l2: float = 0.0, **options: Any
 ) -> Any:
     """Return J(W, b); see `fastsoftmax.linear_cross_entropy`."""
     W = np.asarray(W, _as_computed(X[:0]).dtype)
-    loss = cross_entropy(linear_logits(X, W, bias), y, reduction=reduction, **options)
+    loss = cross_entropy(linear_logits(X, W, bias), y, **options)
     return loss + _penalty(l2, W) if l2 else loss
 
 

@@ -1,9 +1,8 @@
 """scipy.special's softmax, log_softmax and logsumexp: change the import and keep the script."""
 
-from __future__ import annotations
-
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ import fastsoftmax.reference as reference
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.backend import jit_disabled
 from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Axis = int | tuple[int, ...] | None
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
@@ -46,7 +45,7 @@ _shared = fill_in(
     Raises
     ------
     ValueError, TypeError
-        Where ``axis`` or ``out`` does not fit.""",
+        Where ``axis`` or ``out`` does not fit."""
 )
 
 
@@ -139,20 +138,21 @@ def logsumexp(
     """
     array = _as_numbers(a, "a")
     if b is None and not (keepdims or return_sign) and _is_direct(array, axis):
-        shape = array.shape
+        kept = [] if axis is None else list(array.shape)
         if isinstance(axis, int):
-            kept = shape[: axis % array.ndim] + shape[axis % array.ndim + 1 :]
-        else:
-            kept = ()
+            del kept[axis]
         result = np.empty(kept, array.dtype)
         _call_direct(array, result, axis, "LOGSUMEXP")
         return result[()]
     axis = validate.as_axis(axis, array.ndim)
     keepdims = validate.as_flag(keepdims, "keepdims")
     return_sign = validate.as_flag(return_sign, "return_sign")
-    if b is None and not return_sign and _fast(array, axis):
-        return _reduce(array, axis, keepdims)
-    return _by_reference("a", reference.logsumexp, a, axis, b, keepdims, return_sign)
+    if b is not None or return_sign or not _fast(array, axis):
+        return _by_reference("a", reference.logsumexp, a, axis, b, keepdims, return_sign)
+    axes = reference.normalize_axes(axis, array.ndim)
+    result = _by_kernel(array, axes, "LOGSUMEXP")
+    result = result.astype(reference.sum_dtype(array.dtype), copy=False)
+    return (result if keepdims else result.squeeze(axes))[()]
 
 
 def _as_numbers(x: npt.ArrayLike, name: str) -> Array:
@@ -218,88 +218,63 @@ def _call_direct(x: Array, out: Array, axis: Axis, mode: str) -> None:
         kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, getattr(kernels, mode))
 
 
-def _around(x: Array, axes: tuple[int, ...]) -> tuple[int, int, int]:
+def _around(x: Array, axes: Sequence[int]) -> tuple[int, int, int]:
     """How many elements lie before some neighbouring axes, in them, and behind them."""
     shape = x.shape
     first, stop = axes[0], axes[-1] + 1
     return math.prod(shape[:first]), math.prod(shape[first:stop]), math.prod(shape[stop:])
 
 
-def _reduce(x: Array, axis: Axis, keepdims: bool) -> Any:
-    rowwise = _kernels()
-    axes = reference.normalize_axes(axis, x.ndim)
-    dtype = reference.sum_dtype(x.dtype)
-    canonical, _, order = _canonical(x, axes)
-    out = np.empty((canonical.shape[0], canonical.shape[2]), canonical.dtype)
-    rowwise.reduce_or_map(canonical, out, rowwise.LOGSUMEXP)
-    kept = [i for i in (order or range(x.ndim)) if i not in axes]
-    result = out.reshape([x.shape[i] for i in kept]).transpose(np.argsort(kept))
-    result = result.astype(dtype, copy=False)
-    if keepdims:
-        result = np.expand_dims(result, axes)
-    return result[()]
-
-
 def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Any:
     array = _as_numbers(x, "x")
-    if out is None and _is_direct(array, axis):
-        out = np.empty(array.shape, array.dtype)
-        _call_direct(array, out, axis, name.upper())
-        return out
     if out is not None:
         validate.check_out(out, array.shape, reference.exp_dtype(array.dtype), array, "x")
-    if out is not None and out.flags.c_contiguous and _is_direct(array, axis):
-        _call_direct(array, out, axis, name.upper())
-        return out
+    if (out is None or out.flags.c_contiguous) and _is_direct(array, axis):
+        result = np.empty(array.shape, array.dtype) if out is None else out
+        _call_direct(array, result, axis, name.upper())
+        return result
     axis = validate.as_axis(axis, array.ndim)
-    if not _fast(array, axis):
-        result = _by_reference("x", getattr(reference, name), array, axis)
-        if out is None:
-            return result
-        out[...] = result
-        return out
-    rowwise = _kernels()
-    axes = reference.normalize_axes(axis, array.ndim)
-    dtype = reference.exp_dtype(array.dtype)
-    canonical, shape, order = _canonical(array, axes)
-    direct = out is not None and order is None and out.flags.c_contiguous
-    if direct and out is not None and out.dtype == canonical.dtype:
-        target = out.reshape(canonical.shape)
+    if _fast(array, axis):
+        axes = reference.normalize_axes(axis, array.ndim)
+        result = _by_kernel(array, axes, name.upper(), out)
+        result = result.astype(reference.exp_dtype(array.dtype), copy=False)
     else:
-        target = np.empty(canonical.shape, canonical.dtype)
-        direct = False
-    rowwise.reduce_or_map(canonical, target, getattr(rowwise, name.upper()))
-    if direct:
-        return out
-    result = target.reshape(shape)
-    if order is not None:
-        result = result.transpose(np.argsort(order))
-    if out is None:
-        return result.astype(dtype, copy=False)
+        result = _by_reference("x", getattr(reference, name), array, axis)
+    if out is None or result is out:
+        return result
     out[...] = result
     return out
 
 
-def _canonical(
-    x: Array, axes: tuple[int, ...]
-) -> tuple[Array, tuple[int, ...], tuple[int, ...] | None]:
+def _by_kernel(x: Array, axes: tuple[int, ...], mode: str, out: Array | None = None) -> Array:
+    """Run a kernel in its compute dtype; sums keep their axes. The result may be ``out`` itself."""
+    kernels = _kernels()
+    canonical, shape, order = _canonical(x, axes)
+    target_shape: tuple[int, ...] = canonical.shape
+    if mode == "LOGSUMEXP":
+        target_shape = canonical.shape[::2]
+        shape = tuple(1 if i in axes else n for i, n in zip(order, shape, strict=True))
+    direct = out is not None and out.flags.c_contiguous and out.dtype == canonical.dtype
+    if out is not None and direct and order == tuple(range(x.ndim)):
+        kernels.reduce_or_map(canonical, out.reshape(target_shape), getattr(kernels, mode))
+        return out
+    target = np.empty(target_shape, canonical.dtype)
+    kernels.reduce_or_map(canonical, target, getattr(kernels, mode))
+    return target.reshape(shape).transpose(np.argsort(order))
+
+
+def _canonical(x: Array, axes: tuple[int, ...]) -> tuple[Array, tuple[int, ...], tuple[int, ...]]:
     """``x`` as a contiguous (outer, n, inner) array of a compute dtype.
 
-    Also its shape before that, and the order its axes were put in (None for as they were). One
-    axis of a contiguous array is never moved; several are brought together, if need be by a copy.
+    Also its shape before that, and the order its axes were put in. One axis of a contiguous array
+    is never moved; several are brought together, if need be by a copy.
     """
-    order: tuple[int, ...] | None = None
-    if not x.flags.c_contiguous and x.flags.f_contiguous:
-        order = tuple(reversed(range(x.ndim)))
-    elif axes != tuple(range(axes[0], axes[-1] + 1)):
+    order = tuple(range(x.ndim))
+    if x.flags.f_contiguous and not x.flags.c_contiguous:
+        order = order[::-1]
+    places = sorted(map(order.index, axes))
+    if places[-1] - places[0] >= len(places):  # apart
         order = tuple(i for i in range(x.ndim) if i not in axes) + axes
-    if order is not None:
-        x = x.transpose(order)
-        axes = tuple(sorted(order.index(axis) for axis in axes))
-        if axes != tuple(range(axes[0], axes[-1] + 1)):  # F-ordered, and axes apart
-            back = np.argsort(order)
-            return _canonical(
-                np.ascontiguousarray(x.transpose(back)), tuple(sorted(order[axis] for axis in axes))
-            )
-    x = np.ascontiguousarray(x, _COMPUTED[x.dtype.newbyteorder("=")])
-    return x.reshape(_around(x, axes)), x.shape, order
+        places = sorted(map(order.index, axes))
+    x = np.ascontiguousarray(x.transpose(order), _COMPUTED[x.dtype.newbyteorder("=")])
+    return x.reshape(_around(x, places)), x.shape, order

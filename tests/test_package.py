@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastsoftmax
@@ -77,3 +78,34 @@ def test_an_edit_in_any_kernel_source_drops_the_cache():
     files = run_slots._cache._cache_file
     assert isinstance(files, cache.KernelCacheFiles)
     assert files.seal.startswith(cache.source_stamp().encode())
+
+
+def test_after_warmup_the_common_calls_compile_nothing():
+    import scipy.sparse as sp
+
+    from fastsoftmax._kernels.algebra.gram import add_gram
+    from fastsoftmax._kernels.linear.finish import finish_slabs
+    from fastsoftmax._kernels.linear.slots import run_slots
+    from fastsoftmax._kernels.rows.columns import run_columns
+    from fastsoftmax._kernels.rows.last_axis import run_chunks, run_flat_rows
+    from fastsoftmax.linear_model import LogisticRegression
+
+    kernels = (add_gram, finish_slabs, run_slots, run_columns, run_chunks, run_flat_rows)
+    fastsoftmax.warmup()
+    before = [len(kernel.overloads) for kernel in kernels]
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        X, y = rng.standard_normal((3000, 20)).astype(dtype), rng.integers(0, 3, 3000)
+        LogisticRegression().fit(X, y)
+        LogisticRegression().fit(sp.csr_array(X), y)
+        fastsoftmax.softmax(X, axis=1)
+        fastsoftmax.log_softmax(X.T, axis=0)
+        fastsoftmax.logsumexp(X.reshape(2, -1), axis=1)
+        fastsoftmax.cross_entropy_value_and_grad(X, y)
+        fastsoftmax.cross_entropy(X.reshape(30, -1), y[:30])
+    assert [len(kernel.overloads) for kernel in kernels] == before
+
+
+def test_warmup_refuses_unknown_kernels():
+    with pytest.raises(ValueError, match="kernels: expected a tuple of dense, sparse"):
+        fastsoftmax.warmup(kernels=("dens",))

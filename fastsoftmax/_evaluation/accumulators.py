@@ -1,7 +1,5 @@
 """Run a plan: sums of losses and gradients over rows, dense or sparse, by the kernels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -70,7 +68,8 @@ class Accumulator:
         workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
         scratch = aligned(workers, self.plan.scratch_size, dtype)
         arrays = (self.slabs, self.losses, scratch)
-        run(run_slots, (problem, terms), arrays, n_workers=workers)
+        short = work < plans.SHORT_WORK
+        run(run_slots, (problem, terms), arrays, n_workers=workers, short=short)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def _padded_weights(self) -> Array:

@@ -1,12 +1,8 @@
 """Which arithmetic runs: the kernels, or NumPy under NUMBA_DISABLE_JIT=1."""
 
-from __future__ import annotations
-
 from typing import Any
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def jit_disabled() -> bool:
@@ -17,25 +13,16 @@ def jit_disabled() -> bool:
 
 
 def accumulator(
-    W: Array,
-    bias: Array | None,
-    center: Array | None = None,
-    *,
-    sparse: bool,
-    mode: int,
-    direction: tuple[Array, Array | None] | None = None,
+    W: Array, bias: Array | None, center: Array | None = None, *, sparse: bool, **how: Any
 ) -> Any:
-    """Begin sums over rows still to come: of their losses, and of what ``mode`` names.
+    """Begin sums over rows still to come, of their losses and of what the ``mode`` names.
 
-    ``center`` is subtracted from dense rows. ``direction`` (V, c) is what the Hessian is multiplied
-    with in the mode PRODUCT.
+    ``center`` is subtracted from dense rows; the Hessian is multiplied with ``direction`` (V, c).
     """
     if jit_disabled():
         from fastsoftmax._evaluation.reference_sums import ReferenceAccumulator
 
-        return ReferenceAccumulator(W, bias, center, mode, direction)
+        return ReferenceAccumulator(W, bias, center, **how)
     from fastsoftmax._evaluation.accumulators import DenseAccumulator, SparseAccumulator
 
-    if sparse:
-        return SparseAccumulator(W, bias, mode=mode, direction=direction)
-    return DenseAccumulator(W, bias, center, mode=mode, direction=direction)
+    return SparseAccumulator(W, bias, **how) if sparse else DenseAccumulator(W, bias, center, **how)

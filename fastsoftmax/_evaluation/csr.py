@@ -1,14 +1,11 @@
 """Sparse features in rows: three arrays, checked."""
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +22,7 @@ class CSR:
     shape: tuple[int, int]
 
     @classmethod
-    def empty(cls, n_columns: int, dtype: np.dtype[Any]) -> CSR:
+    def empty(cls, n_columns: int, dtype: np.dtype[Any]) -> Self:
         """Return a matrix without rows."""
         return cls(np.empty(0, dtype), np.empty(0, np.int32), np.zeros(1, np.int64), (0, n_columns))
 
@@ -42,18 +39,18 @@ class CSR:
         """Entries stored."""
         return int(self.indptr[-1] - self.indptr[0])
 
-    def part(self, start: int, stop: int) -> CSR:
+    def part(self, start: int, stop: int) -> Self:
         """View the rows from ``start`` to before ``stop``; no entry is copied."""
         first, last = self.indptr[start], self.indptr[stop]
         indptr = self.indptr[start : stop + 1] - first
         shape = (stop - start, self.shape[1])
-        return CSR(self.data[first:last], self.indices[first:last], indptr, shape)
+        return type(self)(self.data[first:last], self.indices[first:last], indptr, shape)
 
-    def joined(self, others: list[CSR]) -> CSR:
+    def joined(self, others: list[Self]) -> Self:
         """Copy these rows and, after them, those of ``others``, but no entry outside the rows."""
         parts = [part.part(0, len(part)) for part in (self, *others)]
         lengths = np.concatenate([np.diff(part.indptr) for part in parts])
-        return CSR(
+        return type(self)(
             np.concatenate([part.data for part in parts]),
             np.concatenate([part.indices for part in parts]),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -66,7 +63,7 @@ class CSR:
 
         return csr_array((self.data, self.indices, self.indptr), shape=self.shape)
 
-    def canonical(self) -> CSR:
+    def canonical(self) -> Self:
         """Return one entry a column and row: the matrix itself, or a copy where some add up."""
         matrix = self.matrix()
         if matrix.has_canonical_format:
@@ -110,19 +107,14 @@ def as_csr(value: Any, name: str) -> CSR:
             f"{name}: indptr ends at {indptr[-1]}, but there are {len(indices)} indices and "
             f"{len(data)} values: the matrix is corrupt"
         )
-    check_columns(indices[: indptr[-1]], n_columns, name)
-    return CSR(data, indices, indptr, (n_rows, n_columns))
-
-
-def check_columns(indices: Array, n_columns: int, name: str) -> None:
-    """Raise unless every column index is in [0, n_columns)."""
     # Unsigned, a negative index is a huge one: one pass finds both.
-    largest = indices.view(f"u{indices.itemsize}").max(initial=0)
-    if len(indices) and largest >= n_columns:
+    used = indices[: indptr[-1]]
+    if used.view(f"u{used.itemsize}").max(initial=0) >= n_columns and len(used):
         raise ValueError(
-            f"{name}: expected column indices in [0, {n_columns}), got some from {indices.min()} "
-            f"to {indices.max()}: the matrix is corrupt"
+            f"{name}: expected column indices in [0, {n_columns}), got some from {used.min()} "
+            f"to {used.max()}: the matrix is corrupt"
         )
+    return CSR(data, indices, indptr, (n_rows, n_columns))
 
 
 def _native(array: Array) -> Array:

@@ -1,21 +1,18 @@
 """The rows behind a problem: what every kind of data set can do, and rows in memory."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import accumulator
 from fastsoftmax._evaluation.csr import CSR, is_sparse
 from fastsoftmax._evaluation.targets import Targets
 from fastsoftmax._kernels.modes import DIAGONAL, PRODUCT
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Chunks = Generator["Chunk", None, None]
 
 
@@ -28,23 +25,20 @@ class Chunk(NamedTuple):
     def __len__(self) -> int:
         return len(self.X)
 
-    def part(self, start: int, stop: int) -> Chunk:
+    def part(self, start: int, stop: int) -> Self:
         """View the rows from ``start`` to before ``stop``."""
         X = self.X.part(start, stop) if isinstance(self.X, CSR) else self.X[start:stop]
-        return Chunk(X, self.targets.part(start, stop))
+        return type(self)(X, self.targets.part(start, stop))
 
-    def joined(self, others: list[Chunk]) -> Chunk:
+    def joined(self, others: list[Self]) -> Self:
         """Copy these rows and, after them, those of ``others``."""
         rest: list[Any] = [chunk.X for chunk in others]
         X = self.X.joined(rest) if isinstance(self.X, CSR) else np.concatenate([self.X, *rest])
-        return Chunk(X, self.targets.joined([chunk.targets for chunk in others]))
+        return type(self)(X, self.targets.joined([chunk.targets for chunk in others]))
 
 
 class Dataset:
-    """Rows of features with targets.
-
-    ``dtype`` is the dtype of X, ``total`` what a mean divides by.
-    """
+    """Rows of features with targets; ``dtype`` is that of X, ``total`` what a mean divides by."""
 
     n_rows: int
     n_features: int
@@ -62,16 +56,10 @@ class Dataset:
         raise NotImplementedError
 
     def sum(
-        self,
-        W: Array,
-        b: Array | None,
-        center: Array | None = None,
-        *,
-        mode: int,
-        direction: tuple[Array, Array | None] | None = None,
+        self, W: Array, b: Array | None, center: Array | None = None, *, mode: int, **how: Any
     ) -> Any:
         """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`."""
-        sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, direction=direction)
+        sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, **how)
         chunks = self.chunks(sums.block_rows, curvatures=mode >= PRODUCT)
         with contextlib.closing(chunks):
             for X, targets in chunks:

@@ -1,7 +1,6 @@
 """Parts of docstrings that several public functions have in common, written once."""
 
-from __future__ import annotations
-
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,14 +10,12 @@ F = TypeVar("F", bound=Callable[..., object])
 def fill_in(**parts: str) -> Callable[[F], F]:
     """Decorate a function: a line ``<name>`` of its docstring becomes the part of that name."""
 
+    def fill(match: re.Match[str]) -> str:
+        return parts[match[1]].strip("\n")
+
     def decorate(function: F) -> F:
         if function.__doc__ is not None:  # it is None under python -OO
-            lines = function.__doc__.split("\n")
-            names = [line.strip()[1:-1] if line.strip().startswith("<") else "" for line in lines]
-            filled = [
-                parts.get(name, line).strip("\n") for name, line in zip(names, lines, strict=True)
-            ]
-            function.__doc__ = "\n".join(filled)
+            function.__doc__ = re.sub(r"^ *<(\w+)>$", fill, function.__doc__, flags=re.MULTILINE)
         return function
 
     return decorate

@@ -1,7 +1,5 @@
 """Sums of x xᵀ over rows, of which preconditioners are made."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

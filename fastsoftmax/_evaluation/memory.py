@@ -1,13 +1,10 @@
 """Memory that kernels are given: where arrays lie, and scratch that begins on a cache line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def address(array: Array | None, row: int = 0) -> int:

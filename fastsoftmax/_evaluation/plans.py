@@ -4,8 +4,7 @@ Nothing here depends on the number of threads, so the same rows always meet the 
 same order, and every way to run them ends in the same bits.
 """
 
-from __future__ import annotations
-
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +38,9 @@ _COPIES = 3  # of W besides: W cast to the compute dtype, W packed, and its grad
 _SPARSE_SLAB_BYTES = 32 * _MIB
 _FEWEST_SLOTS = 4
 _SPARSE_TILES = 4
-# With fewer multiply-adds than this, waking the other threads costs more than it saves.
-_SERIAL_WORK = 400_000
+# Fewer multiply-adds are for one thread, and up to SHORT_WORK are done before another one has woken
+# up (see `threads.run`).
+_SERIAL_WORK, SHORT_WORK = 400_000, 2_000_000
 
 
 class Plan(NamedTuple):
@@ -57,6 +57,7 @@ class Plan(NamedTuple):
     budget: int  # bytes that slabs and scratch may take
 
 
+@functools.cache
 def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     """Plan a dense problem of D features and K classes."""
     size = np.dtype(dtype).itemsize
@@ -88,6 +89,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     return Plan(tile, tile, parts, rows, padded, slots, slab, scratch(rows), budget)
 
 
+@functools.cache
 def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.DTypeLike) -> Plan:
     """Plan a CSR problem; ``n_logits`` counts the columns of Wᵀ and of a direction beside it."""
     size = np.dtype(dtype).itemsize

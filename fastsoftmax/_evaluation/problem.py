@@ -1,17 +1,11 @@
 """The minimisation problem that everything inside the package works with."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import Dataset
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 class Problem:
@@ -23,18 +17,8 @@ class Problem:
     The flat vector holds W (K, D) in C order and then, with an intercept, b (K,). Methods that take
     a ``center`` (D,) subtract it from every row of X while the kernel reads the row.
 
-    Attributes
-    ----------
-    data : Dataset
-        The rows and their targets: in memory, streamed, or on Dask's workers.
-    dtype : dtype
-        The precision of the arithmetic, float32 or float64.
-    n_rows, n_features, n_classes, size : int
-        N, D, K, and the length of the flat vector.
-    l2 : float
-        λ.
-    fit_intercept : bool
-        Whether b exists.
+    ``data`` are the rows and their targets: in memory, streamed, or on Dask's workers. ``dtype`` is
+    the precision of the arithmetic, ``size`` the length of the flat vector.
     """
 
     def __init__(self, data: Dataset, n_classes: int, l2: float, fit_intercept: bool) -> None:
@@ -58,9 +42,7 @@ class Problem:
     @property
     def penalised(self) -> Array:
         """1 for the weights of a flat vector, 0 for its intercepts."""
-        ones = np.ones(self.size)
-        ones[self.n_classes * self.n_features :] = 0
-        return ones
+        return (np.arange(self.size) < self.n_classes * self.n_features).astype(float)
 
     def evaluate(self, w: Array, center: Array | None = None) -> tuple[float, Array]:
         """Return J and its gradient (size,) at ``w``."""

@@ -1,18 +1,13 @@
 """Sums over rows in plain NumPy, for NUMBA_DISABLE_JIT=1."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._kernels.modes import PRODUCT
-from fastsoftmax.reference import linear_logits, row_losses_and_gradients, softmax
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array, linear_logits, row_losses_and_gradients, softmax
 
 
 class ReferenceAccumulator:
@@ -21,7 +16,7 @@ class ReferenceAccumulator:
     block_rows = 1
 
     def __init__(
-        self, W: Array, bias: Array | None, center: Array | None, mode: int, direction: Any
+        self, W: Array, bias: Array | None, center: Array | None, mode: int, direction: Any = None
     ) -> None:
         self.W, self.mode, self.direction = W, mode, direction
         self.bias = np.zeros(len(W), W.dtype) if bias is None else bias

@@ -1,7 +1,5 @@
 """Run the row kernels on a canonical array (outer, n, inner), reduced over n."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -35,9 +33,9 @@ __all__ = [
     "reduce_or_map",
 ]
 
-# Arrays of fewer elements are done before another thread has woken up. The second number is for the
-# kernels that are called directly, which start threads with less ado.
-_SERIAL_ELEMENTS, _DIRECT_SERIAL = 30_000, 16_000
+# Arrays of fewer elements are for one thread; the second number is for the kernels that are called
+# directly, with less ado. Arrays of fewer than _SHORT are done before another thread has woken up.
+_SERIAL_ELEMENTS, _DIRECT_SERIAL, _SHORT = 30_000, 16_000, 300_000
 # Bytes of a chunk, at least and at most. It is so large that beginning it, and waiting for what it
 # has streamed, does not count: softmax at (100k, 1000) took 8 % longer at 256 KiB. Between the two
 # there are _CHUNKS of them, enough for every thread. A chunk has at least _CHUNK_ROWS rows, as
@@ -83,7 +81,7 @@ def _draw_chunks(
     workers = 1 if x.size < _SERIAL_ELEMENTS else max(min(n_threads(), len(losses)), 1)
     scratch = aligned(workers, scratch_size(n, VECTOR_BYTES // x.itemsize, streamed), x.dtype)
     few = True if n * x.itemsize <= FEW_BYTES else None
-    run(run_chunks, (job, terms, few), (losses, scratch), n_workers=workers)
+    run(run_chunks, (job, terms, few), (losses, scratch), n_workers=workers, short=x.size < _SHORT)
     return losses
 
 
@@ -98,9 +96,10 @@ def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:
     few = True if n * x.itemsize <= FEW_BYTES else None
     if x.size < _DIRECT_SERIAL:
         run_flat_rows(x, out, n, mode, few, n_rows, ALONE)
-    else:
-        workers = min(n_threads(), n_rows)
-        run(run_flat_rows, x, out, n, mode, few, -(-n_rows // (4 * workers)), n_workers=workers)
+        return
+    workers, short = min(n_threads(), n_rows), x.size < _SHORT
+    chunk = -(-n_rows // (4 * workers))
+    run(run_flat_rows, x, out, n, mode, few, chunk, n_workers=workers, short=short)
 
 
 def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> None:
@@ -108,4 +107,4 @@ def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> Non
     workers = 1 if x.size < _DIRECT_SERIAL else n_threads()
     streamed = mode != LOGSUMEXP and _streams(x, out)
     call = (address(x), address(out), *shape, mode, streamed)
-    run(run_columns, call, _LIKE[x.dtype.char], n_workers=workers)
+    run(run_columns, call, _LIKE[x.dtype.char], n_workers=workers, short=x.size < _SHORT)

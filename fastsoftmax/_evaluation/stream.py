@@ -1,21 +1,17 @@
 """Rows that a source streams anew for every pass, with the same bits as rows in memory."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import numpy.typing as npt
-
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset, evenly
-from fastsoftmax._evaluation.targets import RowSum, Targets, check_scale, checked_total
+from fastsoftmax._evaluation.targets import check_options, checked_total, chunk_targets, sum_of_rows
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Source = Callable[[], Iterable[Any]]
 T = TypeVar("T")
 
@@ -23,32 +19,37 @@ T = TypeVar("T")
 class Streamed(Dataset):
     """Rows that a source gives anew, chunk by chunk, for every pass.
 
-    ``make_targets`` takes y, the number of rows, the compute dtype and the weights of a chunk. The
-    constructor makes the first pass, which counts rows and weights; all later chunks must be of the
-    kind of its first one.
+    The constructor makes the first pass, which counts rows and weights; all later chunks must be of
+    the kind of its first one. ``options`` are those of `make_targets`.
     """
 
-    def __init__(self, source: Source, n_features: int, make_targets: Callable[..., Targets]):
+    def __init__(self, source: Source, n_features: int, **options: Any) -> None:
         if not callable(source):
             raise TypeError(
                 "source: expected a function that returns a fresh iterator of (X, y) or "
                 f"(X, y, sample_weight), got {type(source).__name__}"
             )
-        self._source, self._make_targets = source, make_targets
+        self._source, self._options = source, options
+        check_options(**options)
         self.n_features = n_features
         self._kind: tuple[Any, ...] | None = None
-        n_rows, total, weighted = 0, RowSum(), False
-        with contextlib.closing(read_ahead(self._chunks(None))) as chunks:
+        n_rows, weighted = 0, False
+
+        def counted() -> Iterator[Array]:
+            nonlocal n_rows, weighted
             for X, targets in chunks:
                 n_rows += len(X)
                 if targets.counted is not None:
                     weighted = True
-                    total.add(targets.counted)
+                    yield targets.counted
+
+        with contextlib.closing(read_ahead(self._chunks(None))) as chunks:
+            total = sum_of_rows(counted())
         if self._kind is None or n_rows == 0:
             raise ValueError("source: expected at least one row, got none")
         self.n_rows = n_rows
         self.dtype, self.is_sparse, *_ = self._kind
-        self.total = checked_total(total.finish() if weighted else n_rows)
+        self.total = checked_total(total if weighted else n_rows)
 
     def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
         """See `Dataset.chunks`."""
@@ -79,9 +80,7 @@ class Streamed(Dataset):
                     break
                 yield chunk
         finally:
-            close = getattr(chunks, "close", None)
-            if close is not None:
-                close()
+            getattr(chunks, "close", lambda: None)()
         if expected_rows not in (None, n_rows):
             raise ValueError(
                 f"source: expected {expected_rows} rows in every pass as in the first, got "
@@ -90,8 +89,8 @@ class Streamed(Dataset):
             )
 
     def _check(self, chunk: Any, number: int) -> Chunk:
-        """Check what the source gave as its chunk ``number``."""
-        try:
+        """Check what the source gave as its chunk ``number``; all must be of one kind."""
+        with validate.naming(f"chunk {number}"):
             if not (isinstance(chunk, tuple) and len(chunk) in (2, 3)):
                 raise TypeError(
                     f"expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}"
@@ -102,23 +101,14 @@ class Streamed(Dataset):
                     f"X: expected n_features = {self.n_features} columns, got {X.shape[1]}"
                 )
             weight = chunk[2] if len(chunk) == 3 else None
-            dtype = validate.compute_dtype(X.dtype, "X")
-            targets = self._make_targets(chunk[1], len(X), dtype=dtype, sample_weight=weight)
-            check_scale(targets)
-            self._check_kind(X, targets)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"chunk {number}: {error}") from error
+            targets = chunk_targets(chunk[1], X, weight, **self._options)
+            names = ("X of dtype", "sparse X:", "y of target rows:", "weights:")
+            kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
+            self._kind = self._kind or kind
+            for name, expected, got in zip(names, self._kind, kind, strict=True):
+                if got != expected:
+                    raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
         return Chunk(X, targets)
-
-    def _check_kind(self, X: Array | CSR, targets: Targets) -> None:
-        """Refuse a chunk of another kind than the first one."""
-        kind = (X.dtype, isinstance(X, CSR), targets.labels is None, targets.weight is not None)
-        if self._kind is None:
-            self._kind = kind
-        names = ("X of dtype", "sparse X:", "y of target rows:", "weights:")
-        for name, expected, got in zip(names, self._kind, kind, strict=True):
-            if got != expected:
-                raise ValueError(f"expected {name} {expected} as in the first chunk, got {got}")
 
 
 def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
@@ -138,9 +128,7 @@ def read_ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
             for future in coming:
                 future.cancel()
             pool.shutdown()
-            close = getattr(items, "close", None)
-            if close is not None:
-                close()
+            getattr(items, "close", lambda: None)()
 
 
 def reblock(chunks: Iterable[Chunk], rows: int) -> Chunks:

@@ -1,17 +1,14 @@
 """Every option of the loss, reduced to what kernels know: row scale, target row, T and α."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation import validate
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Reduction = Literal["mean", "sum", "none"]
 
 
@@ -45,7 +42,7 @@ class Targets:
         one_hot = np.eye(n_classes, dtype=self.peak.dtype)[self.labels]
         return self.peak * one_hot + self.floor if self.soft else one_hot
 
-    def curvatures(self, n_rows: int) -> Targets:
+    def curvatures(self, n_rows: int) -> Self:
         """Return targets without labels, whose weights are the row scales s·T of the Hessian."""
         weight = self.weight
         if self.soft:
@@ -56,7 +53,7 @@ class Targets:
             weight = self.scales(n_rows) * (sums + self.floor.sum())
         return dataclasses.replace(self, labels=None, probabilities=None, weight=weight, soft=False)
 
-    def take(self, rows: slice, n_rows: int) -> Targets:
+    def take(self, rows: slice, n_rows: int) -> Self:
         """Copy the targets of some of ``n_rows`` rows; ``total`` is Σs of a mean over them."""
         part = self._with_rows(lambda name: np.ascontiguousarray(getattr(self, name)[rows]))
         total = float(len(range(*rows.indices(n_rows))))
@@ -64,16 +61,16 @@ class Targets:
             total = float(part.weight.sum(dtype=np.float64))
         return dataclasses.replace(part, total=total)
 
-    def part(self, start: int, stop: int) -> Targets:
+    def part(self, start: int, stop: int) -> Self:
         """View the rows from ``start`` to before ``stop``."""
         return self._with_rows(lambda name: getattr(self, name)[start:stop])
 
-    def joined(self, others: list[Targets]) -> Targets:
+    def joined(self, others: list[Self]) -> Self:
         """Copy these rows and, after them, those of ``others``, of the same kind."""
         parts = [self, *others]
         return self._with_rows(lambda name: np.concatenate([getattr(p, name) for p in parts]))
 
-    def _with_rows(self, rows_of: Callable[[str], Array]) -> Targets:
+    def _with_rows(self, rows_of: Callable[[str], Array]) -> Self:
         """Replace each array that has a row for each row by ``rows_of`` its name."""
         present = [name for name in _ROWS if getattr(self, name) is not None]
         changes: dict[str, Any] = {name: rows_of(name) for name in present}
@@ -81,40 +78,21 @@ class Targets:
 
 
 _ROWS = ("labels", "probabilities", "weight", "counted")
+_SUM_BLOCK = 1 << 13
 
 
-class RowSum:
-    """Sum of numbers, one a row, in float64: the same bits whatever chunks they come in."""
-
-    _BLOCK = 1 << 13
-
-    def __init__(self) -> None:
-        self.total, self._carry = 0.0, np.empty(0)
-
-    @np.errstate(over="ignore")  # `checked_total` says what is wrong
-    def add(self, numbers: Array) -> None:
-        """Add the numbers of the next rows."""
-        first = self._BLOCK - len(self._carry) if len(self._carry) else 0
-        self._carry = np.concatenate([self._carry, numbers[:first]], dtype=np.float64)
-        if len(self._carry) == self._BLOCK:
-            self._close()
-        whole = max(len(numbers) - first, 0) // self._BLOCK * self._BLOCK
-        blocks = numbers[first : first + whole].reshape(-1, self._BLOCK)
-        for block in blocks:
-            self.total += float(block.astype(np.float64).sum())
-        if len(numbers) > first + whole:
-            self._carry = numbers[first + whole :].astype(np.float64)
-
-    @np.errstate(over="ignore")
-    def finish(self) -> float:
-        """Return the sum."""
-        self._close()
-        return self.total
-
-    def _close(self) -> None:
-        """Add the block that has been begun."""
-        self.total += float(self._carry.sum())
-        self._carry = np.empty(0)
+@np.errstate(over="ignore")  # `checked_total` says what is wrong
+def sum_of_rows(parts: Iterable[Array]) -> float:
+    """Sum numbers, one a row, in float64: the same bits whatever parts they come in."""
+    total, carry = 0.0, np.empty(0)
+    for numbers in parts:
+        if len(carry):
+            numbers = np.concatenate([carry, numbers], dtype=np.float64)
+        whole = len(numbers) // _SUM_BLOCK * _SUM_BLOCK
+        for block in numbers[:whole].reshape(-1, _SUM_BLOCK):
+            total += float(block.astype(np.float64).sum())
+        carry = numbers[whole:].astype(np.float64)
+    return total + float(carry.sum())
 
 
 def make_targets(
@@ -165,15 +143,15 @@ def make_targets(
         weight = weight * factor
         counted = weight if same else counted * factor
     if reduction == "mean":
-        total = total_weight(n_rows, counted)
+        total = checked_total(n_rows if counted is None else sum_of_rows([counted]))
     return Targets(
         labels=labels,
         probabilities=probabilities,
         weight=weight,
         counted=counted,
         soft=soft,
-        peak=np.ascontiguousarray(classes * dtype.type(1 - smoothing)),
-        floor=np.ascontiguousarray(classes * dtype.type(smoothing / n_classes)),
+        peak=classes if smoothing == 0 else classes * dtype.type(1 - smoothing),
+        floor=classes * dtype.type(smoothing / n_classes) if smoothing else np.zeros_like(classes),
         alpha=alpha,
         total=total,
     )
@@ -190,18 +168,19 @@ def _safe_factor(weight: Array) -> float:
     return float(np.ldexp(1.0, -int(np.frexp(largest)[1])))
 
 
-def check_scale(targets: Targets) -> None:
-    """Refuse weights so large that a chunk's have been scaled: other chunks' have not."""
-    if targets.total != 1:
+def chunk_targets(y: Any, X: Any, sample_weight: Any, **options: Any) -> Targets:
+    """Make the targets of one chunk of many, over which sums are added up."""
+    dtype = validate.compute_dtype(X.dtype, "X")
+    options["reduction"] = "sum"  # a chunk may well have no weight
+    targets = make_targets(y, len(X), dtype=dtype, sample_weight=sample_weight, **options)
+    if targets.total != 1:  # they have been scaled, and those of other chunks have not
         raise ValueError("sample_weight: expected smaller weights; only their ratios count")
+    return targets
 
 
-def total_weight(n_rows: int, counted: Array | None) -> float:
-    """Return what a mean divides by; not zero, and finite."""
-    total = RowSum()
-    if counted is not None:
-        total.add(counted)
-    return checked_total(n_rows if counted is None else total.finish())
+def check_options(**options: Any) -> None:
+    """Refuse wrong options before any rows are read."""
+    make_targets(np.empty(0, np.int64), 0, dtype=np.dtype("f4"), reduction="sum", **options)
 
 
 def checked_total(total: float) -> float:

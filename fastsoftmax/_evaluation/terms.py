@@ -1,22 +1,17 @@
 """Targets as kernels are given them: by address."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.memory import address
 from fastsoftmax._evaluation.targets import Targets
 from fastsoftmax._kernels.softmax.losses import Terms
+from fastsoftmax.reference import Array
 
 
 def make_terms(
-    targets: Targets,
-    dtype: np.dtype[Any],
-    start: int = 0,
-    row_losses: npt.NDArray[Any] | None = None,
+    targets: Targets, dtype: np.dtype[Any], start: int = 0, row_losses: Array | None = None
 ) -> Terms:
     """Return addresses of the targets of rows ``start`` and on; the arrays must outlive them.
 

@@ -5,8 +5,6 @@ when a kernel first wants them. With FASTSOFTMAX_THREADS=numba in the environmen
 library has no semaphores, they are those of Numba's own threading layers. The bits are the same.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import ctypes
@@ -14,12 +12,13 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numba
 
-from fastsoftmax._kernels.jit import entry_point, native_address
+from fastsoftmax._kernels.jit import native_address
 from fastsoftmax._kernels.tasks import ALONE, Crew, call_in_parallel
 from fastsoftmax._kernels.team import BOARD_BYTES, SEMAPHORE, serve, stop
 
@@ -30,16 +29,18 @@ def n_threads() -> int:
     return int(numba.get_num_threads() if _numba_runs() else numba.config.NUMBA_NUM_THREADS)
 
 
-def run(kernel: Any, *arguments: Any, n_workers: int) -> Any:
-    """Call a kernel that shares its tasks out, on up to ``n_workers`` threads."""
+def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> Any:
+    """Call a kernel that shares its tasks out, on up to ``n_workers`` threads.
+
+    If it is ``short``, no sleeping helper is woken for it, but for calls in close succession: to
+    wake one takes as long as the call.
+    """
     if n_workers < 2:
-        crews: Any = contextlib.nullcontext(ALONE)
-    elif uses_team():
-        crews = contextlib.nullcontext(_team_of(n_workers))
-    else:
-        crews = _numbas_crew(n_workers)
-    with crews as crew:
-        return entry_point(kernel, (*arguments, crew))(*arguments, crew)
+        return kernel(*arguments, ALONE)
+    if uses_team():
+        return kernel(*arguments, _team_of(n_workers, short))
+    with _numbas_crew(n_workers) as crew:
+        return kernel(*arguments, crew)
 
 
 # ------------------------------------------------------------------------------------- the team
@@ -61,11 +62,13 @@ class Team:
 
     def grow(self, n: int) -> None:
         """Start helpers until there are n, or as many as the system lets start."""
-        serve_here = functools.partial(entry_point(serve, (self.board,)), self.board)
+        native_address(
+            serve, (self.board,)
+        )  # here, as a helper would compile it with the lock held
         with self.lock, contextlib.suppress(RuntimeError):
             while len(self.helpers) < n:
                 name = f"fastsoftmax-helper-{len(self.helpers) + 1}"
-                helper = threading.Thread(target=serve_here, name=name, daemon=True)
+                helper = threading.Thread(target=serve, args=(self.board,), name=name, daemon=True)
                 helper.start()
                 self.helpers.append(helper)
 
@@ -78,11 +81,16 @@ class Team:
 
 _team: Team | None = None
 _starting = threading.Lock()
+_last_call = 0.0
+_CLOSE = 100e-6  # seconds between the beginnings of calls in close succession
 
 
-def _team_of(n_workers: int) -> Crew:
+def _team_of(n_workers: int, short: bool) -> Crew:
     """Return the team, with helpers enough for so many workers."""
-    global _team
+    global _team, _last_call
+    now = time.perf_counter()
+    wakes = not short or now - _last_call < _CLOSE
+    _last_call = now
     if _team is None:
         with _starting:
             if _team is None:
@@ -90,7 +98,7 @@ def _team_of(n_workers: int) -> Crew:
                 atexit.register(_team.disband)
     if len(_team.helpers) < n_workers - 1:
         _team.grow(n_workers - 1)
-    return Crew(n_workers, _team.board, 0)
+    return Crew(n_workers, _team.board, wakes, 0)
 
 
 @functools.cache
@@ -124,7 +132,7 @@ def _numbas_crew(n_workers: int) -> Iterator[Crew]:
     if _forked_after_numba:
         yield ALONE
         return
-    several = Crew(n_workers, 0, native_address(call_in_parallel, (0, 0, 0)))
+    several = Crew(n_workers, 0, False, native_address(call_in_parallel, (0, 0, 0)))
     if _is_reentrant():
         yield several
         return

@@ -1,19 +1,27 @@
 """Every cast, check and error message, once: one function per argument."""
 
-from __future__ import annotations
-
+import contextlib
 import math
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation.csr import CSR, as_csr, is_sparse
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 _WIDE_INTEGERS = ("i4", "i8", "u4", "u8")
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put before the messages of errors where they were found."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
@@ -32,6 +40,21 @@ def as_array(value: Any, name: str, ndim: int, shape: str) -> Array:
     """``value`` as an array of ``ndim`` dimensions, without a copy where it already is one."""
     array = _converted(value, name, shape)
     if array.ndim != ndim:
+        raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+    return array
+
+
+def _of_shape(value: Any, name: str, **lengths: int) -> Array:
+    """``value`` as an array of real numbers with dimensions of these names and lengths."""
+    expected = tuple(lengths.values())
+    if type(value) is np.ndarray and value.shape == expected:
+        compute_dtype(value.dtype, name)
+        return value  # at once: the words of an error take a microsecond
+    sizes = [f"{of} = {length}" for of, length in lengths.items()]
+    shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+    array = as_array(value, name, len(lengths), shape)
+    compute_dtype(array.dtype, name)
+    if array.shape != expected:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
 
@@ -72,7 +95,13 @@ def as_weights(W: Any, n_features: int, dtype: npt.DTypeLike) -> Array:
         raise ValueError(
             f"W: expected shape (n_classes >= 2, n_features = {n_features}), got {array.shape}"
         )
-    # Writeable, as Numba compiles anew for read-only arrays; so is the bias.
+    return _ready(array, dtype)
+
+
+def _ready(array: Array, dtype: npt.DTypeLike) -> Array:
+    """Return an array as kernels take it; writeable, as Numba compiles anew for read-only ones."""
+    if array.dtype == dtype and array.flags.carray:
+        return array
     with np.errstate(over="ignore", invalid="ignore"):
         return np.require(array, dtype, ["C", "A", "W"])
 
@@ -81,12 +110,7 @@ def as_bias(bias: Any, n_classes: int, dtype: npt.DTypeLike) -> Array | None:
     """Bias (K,) in the compute dtype, or None."""
     if bias is None:
         return None
-    array = as_array(bias, "bias", 1, f"(n_classes = {n_classes},)")
-    compute_dtype(array.dtype, "bias")
-    if array.shape != (n_classes,):
-        raise ValueError(f"bias: expected shape (n_classes = {n_classes},), got {array.shape}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.require(array, dtype, ["C", "A", "W"])
+    return _ready(_of_shape(bias, "bias", n_classes=n_classes), dtype)
 
 
 def as_labels(
@@ -113,48 +137,33 @@ def as_labels(
     return labels, ignored
 
 
-def as_probabilities(y: Any, n_rows: int, n_classes: int, dtype: npt.DTypeLike) -> Array:
+def as_probabilities(y: Array, n_rows: int, n_classes: int, dtype: npt.DTypeLike) -> Array:
     """Non-negative, finite target rows (N, K) in C order and the compute dtype."""
-    shape = f"(n_samples = {n_rows}, n_classes = {n_classes})"
-    array = as_array(y, "y", 2, shape)
-    if array.dtype.kind != "f":
-        raise TypeError(f"y: expected float target rows or integer labels (N,), got {array.dtype}")
-    compute_dtype(array.dtype, "y")
-    if array.shape != (n_rows, n_classes):
-        raise ValueError(f"y: expected shape {shape}, got {array.shape}")
-    if array.size and not (array.min() >= 0 and array.max() < np.inf):
-        raise ValueError("y: expected finite, non-negative target rows")
-    return _cast(array, "y", dtype)
+    if y.dtype.kind != "f":
+        raise TypeError(f"y: expected float target rows or integer labels (N,), got {y.dtype}")
+    return _as_nonnegative(y, "y", "target rows", dtype, n_samples=n_rows, n_classes=n_classes)
 
 
 def as_class_weight(class_weight: Any, n_classes: int, dtype: npt.DTypeLike) -> Array:
     """Finite, non-negative weights (K,) in the compute dtype; ones for None."""
     if class_weight is None:
         return np.ones(n_classes, dtype)
-    return _as_nonnegative(class_weight, "class_weight", n_classes, "n_classes", dtype)
+    return _as_nonnegative(class_weight, "class_weight", "weights", dtype, n_classes=n_classes)
 
 
 def as_sample_weight(sample_weight: Any, n_rows: int, dtype: npt.DTypeLike) -> Array | None:
     """Finite, non-negative weights (N,) in the compute dtype, or None."""
     if sample_weight is None:
         return None
-    return _as_nonnegative(sample_weight, "sample_weight", n_rows, "n_samples", dtype)
+    return _as_nonnegative(sample_weight, "sample_weight", "weights", dtype, n_samples=n_rows)
 
 
-def _as_nonnegative(value: Any, name: str, length: int, of: str, dtype: npt.DTypeLike) -> Array:
-    """Finite numbers ≥ 0, as many as the dimension called ``of`` has."""
-    array = as_array(value, name, 1, f"({of} = {length},)")
-    compute_dtype(array.dtype, name)
-    if array.shape != (length,):
-        raise ValueError(f"{name}: expected shape ({of} = {length},), got {array.shape}")
-    # min and max are NaN where any weight is.
-    if length and not (array.min() >= 0 and array.max() < np.inf):
-        raise ValueError(f"{name}: expected finite, non-negative weights")
-    return _cast(array, name, dtype)
-
-
-def _cast(array: Array, name: str, dtype: npt.DTypeLike) -> Array:
-    """Return finite numbers as a contiguous array of the compute dtype, in which they fit."""
+def _as_nonnegative(value: Any, name: str, what: str, dtype: npt.DTypeLike, **shape: int) -> Array:
+    """Finite numbers ≥ 0 as a contiguous array of the compute dtype, in which they fit."""
+    array = _of_shape(value, name, **shape)
+    # min and max are NaN where any number is.
+    if array.size and not (array.min() >= 0 and array.max() < np.inf):
+        raise ValueError(f"{name}: expected finite, non-negative {what}")
     with np.errstate(over="ignore"):
         cast = np.require(array, dtype, ["C", "A"])
     if cast.dtype != array.dtype and cast.size and not cast.max() < np.inf:

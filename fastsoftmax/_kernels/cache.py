@@ -1,7 +1,5 @@
 """The disk cache of compiled kernels: files behind a checksum, in the folder that Numba chooses."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """How kernels are compiled: one set of options, and one rule for the disk cache."""
 
-from __future__ import annotations
-
 import functools
 import gc
 from typing import Any
@@ -11,6 +9,7 @@ import numpy as np
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.runtime import rtsys
 
 from fastsoftmax._kernels.cache import KernelCacheFiles
 
@@ -28,11 +27,39 @@ def kernel(function=None, *, parallel=False):
         dispatcher = numba.njit(cache=True, parallel=parallel, **OPTIONS)(function)
     except RuntimeError:  # Numba: "no locator available"
         return numba.njit(parallel=parallel, **OPTIONS)(function)
+    dispatcher.compile = _without_collecting(dispatcher.compile)
     cache = dispatcher._cache
+    cache.load_overload = functools.partial(_load, cache._load_overload)
     cache._cache_file = KernelCacheFiles(
         cache._cache_path, cache._impl.filename_base, f"{numba.__version__} {np.__version__}"
     )
     return dispatcher
+
+
+def _load(load_overload: Any, signature: Any, context: Any) -> Any:
+    """Load a kernel from the disk cache, without what Numba needs to compile.
+
+    Numba would import all of that before, SciPy's linear algebra as well, which is half of the time
+    that a first call takes.
+    """
+    rtsys.initialize(context)
+    return load_overload(signature, context)
+
+
+def _without_collecting(compile: Any) -> Any:
+    """Keep the garbage collector from looking through what Numba makes: a seventh of the time."""
+
+    @functools.wraps(compile)
+    def compile_without_collecting(signature: Any) -> Any:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return compile(signature)
+        finally:
+            if collects:
+                gc.enable()
+
+    return compile_without_collecting
 
 
 class _HelperLibrary(JITCodeLibrary):
@@ -106,43 +133,10 @@ def helper(function=None, **options):
 # fifth longer.
 inlined = helper(forceinline=True)
 
-_entry_points: dict[tuple[Any, ...], Any] = {}
-
-
-def entry_point(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
-    """Compiled function for arguments like these, to be called with them from Python.
-
-    To call the dispatcher would look up the Numba type of each argument, which takes 84 us for an
-    evaluation. Arguments are arrays, scalars, and tuples of arguments. From call to call only the
-    values of scalars and the shapes and places of arrays may change without another compilation.
-    """
-    key = dispatcher, *map(_type_key, arguments)
-    if key not in _entry_points:
-        _entry_points[key] = _compiled(dispatcher, arguments).entry_point
-    return _entry_points[key]
-
 
 def native_address(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
-    """Address of a kernel's machine code for arguments like these, to be called from a kernel."""
-    compiled = _compiled(dispatcher, arguments)
-    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-
-
-def _compiled(dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
-    """What Numba has compiled, or loaded from its cache, for arguments like these."""
+    """Address of a kernel's machine code for arguments like these."""
     signature = tuple(dispatcher.typeof_pyval(argument) for argument in arguments)
-    collects = gc.isenabled()
-    gc.disable()  # it would look through what Numba makes again and again: a seventh of the time
-    try:
-        dispatcher.compile(signature)
-    finally:
-        if collects:
-            gc.enable()
-    return dispatcher.overloads[signature]
-
-
-def _type_key(argument: Any) -> Any:
-    """What decides the Numba type of an argument."""
-    if isinstance(argument, tuple):
-        return type(argument), *map(_type_key, argument)
-    return getattr(argument, "dtype", type(argument)), getattr(argument, "ndim", 0)
+    dispatcher.compile(signature)
+    compiled = dispatcher.overloads[signature]
+    return compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)

@@ -6,8 +6,6 @@ So a core that is lost to another program delays one task and not a fixed part o
 thread that never comes delays nothing.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from numba import prange
@@ -18,26 +16,17 @@ from fastsoftmax._kernels.vector.atomics import fetch_add
 from fastsoftmax._kernels.vector.calls import call_at, make_call
 from fastsoftmax._kernels.vector.simd import advance
 
-__all__ = [
-    "ALONE",
-    "Crew",
-    "call_in_parallel",
-    "draw_task",
-    "draw_worker",
-    "pack_call",
-    "share_out",
-]
-
 
 class Crew(NamedTuple):
     """Who works on a kernel's tasks."""
 
     n_workers: int  # the caller among them
     board: int  # address of the team's board, see `fastsoftmax._kernels.team`
+    wakes: bool  # helpers that sleep are woken
     loop: int  # address of `call_in_parallel`, which is used where it is not 0
 
 
-ALONE = Crew(1, 0, 0)
+ALONE = Crew(1, 0, False, 0)
 
 
 @helper
@@ -68,4 +57,4 @@ def share_out(call, crew):
     elif crew.loop != 0:
         call_at(crew.loop, (unpacker, data, crew.n_workers))
     else:
-        work_with_team(crew.board, unpacker, data, crew.n_workers - 1)
+        work_with_team(crew.board, unpacker, data, crew.n_workers - 1, crew.wakes)

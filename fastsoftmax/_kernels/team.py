@@ -17,8 +17,6 @@ All that threads know of each other stands on a board, an array of integers a ca
     semaphore the C library's, on which helpers sleep
 """
 
-from __future__ import annotations
-
 from numba import types
 
 from fastsoftmax._kernels.jit import helper, kernel
@@ -63,8 +61,11 @@ def _wake_some(board):
 
 
 @helper
-def work_with_team(board, unpacker, data, n_helpers):
-    """Make a packed call, together with up to ``n_helpers`` helpers."""
+def work_with_team(board, unpacker, data, n_helpers, wakes):
+    """Make a packed call, together with up to ``n_helpers`` helpers.
+
+    If it ``wakes`` none, those may help that still wait for a job before they sleep.
+    """
     if not replace(_place(board, OWNER), 0, 1):
         make_call(unpacker, data)
         return
@@ -74,7 +75,8 @@ def work_with_team(board, unpacker, data, n_helpers):
     _place(board, SEATS)[0] = n_helpers
     fetch_add(_place(board, GATE), _OPEN)
     fetch_add(_place(board, TICKET), 1)
-    _wake_some(board)
+    if wakes:
+        _wake_some(board)
     make_call(unpacker, data)
     fetch_add(_place(board, GATE), -_OPEN)
     waited = 0

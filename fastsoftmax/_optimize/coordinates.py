@@ -1,16 +1,10 @@
 """Coordinates in which a problem is easier to minimise; its optimum does not move."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.problem import Problem, flatten
 from fastsoftmax._optimize.sample import Sample
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 class CentredProblem:

@@ -1,7 +1,5 @@
 """The small linear algebra of solvers and preconditioners, by BLAS and LAPACK on one thread."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import threading
@@ -9,12 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import scipy.linalg
 import threadpoolctl
 
-Array = npt.NDArray[Any]
-
+from fastsoftmax.reference import Array
 
 _lock = threading.Lock()
 _fits = 0

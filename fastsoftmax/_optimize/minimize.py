@@ -1,21 +1,16 @@
 """From a problem to its minimum: coordinates, preconditioner, solver."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._optimize import solvers
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.linalg import one_blas_thread
 from fastsoftmax._optimize.preconditioners import Preconditioners
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 SOLVERS = ("auto", "lbfgs", "newton-cg")
 INTERRUPTED = "interrupted"
@@ -57,25 +52,10 @@ def minimize(
 ) -> Iterate:
     """Minimise until no entry of ∇J, in the original coordinates, exceeds ``tol``.
 
-    Parameters
-    ----------
-    problem : Problem
-        In memory, streamed, or on Dask's workers.
-    solver : {"auto", "lbfgs", "newton-cg"}
-        "auto" begins with L-BFGS and changes to Newton's method where convergence is slow.
-    tol, max_iter : float, int
-        When to stop.
-    start : tuple of arrays (W, b), optional
-        Where to start; zeros by default.
-    state : State, optional
-        A state of an earlier run on the same data, to go on from exactly.
-    progress : callable, optional
-        Called with an `Iterate` after every iteration.
-
-    Returns
-    -------
-    Iterate
-        The last one. A KeyboardInterrupt ends the run with ``state.message`` "interrupted".
+    It starts at ``start`` (W, b), by default at zeros, or goes on exactly from the ``state`` that
+    an earlier run on the same data was in. "auto" begins with L-BFGS and changes to Newton's method
+    where convergence is slow. ``progress`` is called after every iteration, the last of which is
+    returned; a KeyboardInterrupt ends the run with the message `INTERRUPTED`.
     """
     # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():

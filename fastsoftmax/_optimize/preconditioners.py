@@ -14,21 +14,16 @@ and the diagonal for the others: for a bag of words, N = 100,000 and D = 50,000,
 1024 first features took 215, 167 and 118 passes. That diagonal is taken anew on the way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._evaluation.problem import flatten
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.linalg import cholesky_solver
 from fastsoftmax._optimize.solvers import Preconditioner
-from fastsoftmax.reference import softmax
-
-Array = npt.NDArray[np.float64]
+from fastsoftmax.reference import Array, softmax
 
 _MAX_FEATURES = 2048
 _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
@@ -51,8 +46,10 @@ class Preconditioners:
         # With fewer rows than features Σ x̃x̃ᵀ is singular: only λ makes it invertible, and rounding
         # errors grow by 1/λ.
         self.has_gram = self.n_features <= min(_MAX_FEATURES, centred.sample.n_rows // 2)
+        # Whether the Hessian is formed whole.
+        self.is_small = self.n_classes * self.n_features <= _MAX_FULL
         self.follows = self.n_features <= _MAX_FEATURES and (
-            self._is_small() or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
+            self.is_small or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
         )
 
     def __call__(self, v: Array | None) -> Preconditioner | None:
@@ -61,15 +58,11 @@ class Preconditioners:
             return self._bound() if self.has_gram else self._head()
         if not self.follows:
             return None
-        return self._full(v) if self._is_small() else self._blocks(v)
+        return self._full(v) if self.is_small else self._blocks(v)
 
     def renewed(self, v: Array) -> Preconditioner | None:
         """Return the first preconditioner with the diagonal at ``v``; None for the bound."""
         return None if self.has_gram else self._head(v)
-
-    def _is_small(self) -> bool:
-        """Whether the Hessian is formed whole."""
-        return bool(self.n_classes * self.n_features <= _MAX_FULL)
 
     def _count(self, work: float, passes: float, a_feature: int = 100) -> int:
         """How many rows cost as much as ``passes`` passes, at ``work`` multiply-adds a row.

@@ -1,17 +1,11 @@
 """A sample of the rows, of which means and preconditioners are made."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.dataset import evenly
 from fastsoftmax._evaluation.problem import Problem
+from fastsoftmax.reference import Array
 from fastsoftmax.special import softmax
-
-Array = npt.NDArray[Any]
 
 # Rows that μ is made of: as many as have _MEAN_ENTRIES features together, within the two bounds.
 _MEAN_ROWS, _FEWEST_MEAN_ROWS, _MEAN_ENTRIES = 4096, 1024, 1 << 20

@@ -5,23 +5,18 @@ its inverse does to a gradient. That is the same as a change of variables to whi
 but the iterates stay in the caller's, and the preconditioner may be replaced on the way.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg.blas import daxpy
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
+
 # What the inverse does to one or several vectors, which together take hardly longer than one.
 Preconditioner = Callable[..., list[Array]]
-Norm = Callable[[Array], float]
-# Called after every iteration.
-Progress = Callable[["State"], None]
 
 _ARMIJO = 1e-4
 _CURVATURE = 0.9
@@ -114,14 +109,14 @@ class Minimization:
     """
 
     objective: Objective
-    preconditioner: Callable[[Array | None], Preconditioner | None]
-    norm: Norm
+    preconditioner: Callable[[Array | None], Any]
+    norm: Callable[[Array], float]
     tol: float
     max_iter: int
     noise: float
     lower_bound: float = -np.inf
     memory: int = 12
-    progress: Progress | None = None
+    progress: Callable[[State], None] | None = None  # called after every iteration
     renewed: Callable[[Array], Preconditioner | None] = lambda x: None
 
     def start(self, x0: Array) -> State:
@@ -129,12 +124,6 @@ class Minimization:
         loss, gradient = self.objective(x0)
         norms = [self.norm(gradient)]
         return State(np.array(x0, np.float64), loss, gradient, norms=norms, losses=[loss])
-
-    def first_preconditioner(self) -> Preconditioner:
-        """Return the preconditioner to start with."""
-        preconditioner = self.preconditioner(None)
-        assert preconditioner is not None
-        return preconditioner
 
     def goes_on(self, state: State, settled_steps: int = _SETTLED_STEPS) -> bool:
         """Whether there is something left to do, and iterations to do it in."""
@@ -171,7 +160,7 @@ def minimize(task: Minimization, state: State, solver: str = "auto") -> State:
 def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -> State:
     """L-BFGS; with ``may_change`` it ends where Newton's method should take over."""
     at = state.preconditioner_at
-    solve = (None if at is None else task.renewed(at)) or task.first_preconditioner()
+    solve = (None if at is None else task.renewed(at)) or task.preconditioner(None)
     while task.goes_on(state):
         if _is_renewal(state.n_iter) and (preconditioner := task.renewed(state.x)) is not None:
             solve, state.preconditioner_at = preconditioner, state.x
@@ -279,18 +268,15 @@ def _search(
 
 
 def minimize_newton_cg(task: Minimization, state: State) -> State:
-    """Newton's method, its steps by preconditioned conjugate gradients.
-
-    The preconditioner is kept until conjugate gradients need many products with it.
-    """
+    """Newton's method by conjugate gradients, whose preconditioner is kept while few are needed."""
     solve: Preconditioner | None = None
     if state.preconditioner_at is not None:
         solve = task.preconditioner(state.preconditioner_at)
     elif not state.newton:
-        solve = task.first_preconditioner()
+        solve = task.preconditioner(None)
     while task.goes_on(state, settled_steps=1):
         if solve is None or state.last_products > _FEW_PRODUCTS or _is_old(state):
-            solve = task.preconditioner(state.x) or solve or task.first_preconditioner()
+            solve = task.preconditioner(state.x) or solve or task.preconditioner(None)
             state.preconditioner_at, state.age = state.x, 0
         before = state.n_products
         direction = _conjugate_gradients(task.objective, state, solve)

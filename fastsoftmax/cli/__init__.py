@@ -3,8 +3,6 @@
 Each command is a function, in the module of its name, whose parameters are the options.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The format of checkpoints: a solver's state in a file, and which run it belongs to."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import json
@@ -16,6 +14,7 @@ import numpy as np
 from fastsoftmax._optimize.minimize import Iterate
 from fastsoftmax._optimize.solvers import State
 from fastsoftmax.cli._files import replacing
+from fastsoftmax.reference import Array
 from fastsoftmax.sources._archives import read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-checkpoint"
@@ -40,15 +39,15 @@ def _is_array(value: Any) -> bool:
 
 
 # What JSON and archives must hold for the fields of a State, by their types.
-_IS_OF: dict[str, Callable[[Any], bool]] = {
-    "Array": _is_array,
-    "Array | None": lambda value: value is None or _is_array(value),
-    "list[Array]": _is_array,
-    "list[float]": lambda value: isinstance(value, list) and all(map(_is_number, value)),
-    "float": _is_number,
-    "int": lambda value: type(value) is int and 0 <= value < 1 << 63,
-    "bool": lambda value: isinstance(value, bool),
-    "str": lambda value: isinstance(value, str),
+_IS_OF: dict[Any, Callable[[Any], bool]] = {
+    Array: _is_array,
+    Array | None: lambda value: value is None or _is_array(value),
+    list[Array]: _is_array,
+    list[float]: lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    float: _is_number,
+    int: lambda value: type(value) is int and 0 <= value < 1 << 63,
+    bool: lambda value: isinstance(value, bool),
+    str: lambda value: isinstance(value, str),
 }
 
 
@@ -57,18 +56,6 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
 
     ``run`` holds what must be the same where the run is resumed (data, options, version), as values
     that JSON has.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile
-    >>> import numpy as np
-    >>> from fastsoftmax.cli._checkpoints import load_checkpoint, save_checkpoint
-    >>> from fastsoftmax._optimize.solvers import State
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "run.npz"
-    >>> state = State(np.zeros(3), 1.5, np.ones(3), norms=[1.0])
-    >>> save_checkpoint(path, state, {"l2": 0.1})
-    >>> load_checkpoint(path, {"l2": 0.1}, 3).loss
-    1.5
     """
     fields = dict(vars(state))
     arrays = {name: fields.pop(name) for name in _ARRAYS}
@@ -80,10 +67,7 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, run: dict[str, Any], size: int) -> State:
-    """Read a checkpoint of a problem with ``size`` parameters.
-
-    A ValueError says what is wrong with it, or how its run differs.
-    """
+    """Read a checkpoint of a problem with ``size`` parameters, of the same run."""
     shapes = {name: it.shape for name, it in read_headers(path, _ARRAYS, _MOST_TIMES).items()}
     header = _read_header(path)
     for name in {**run, **header["run"]}:
@@ -120,7 +104,7 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 def _damage(fields: dict[str, Any]) -> str:
     """Say what is wrong with the fields of a State; nothing where they are as they should be."""
-    types = {field.name: str(field.type) for field in dataclasses.fields(State)}
+    types = {field.name: field.type for field in dataclasses.fields(State)}
     if fields.keys() != types.keys():
         return f"missing or unknown: {', '.join(sorted(fields.keys() ^ types.keys()))}"
     wrong = [name for name, kind in types.items() if not _IS_OF[kind](fields[name])]

@@ -4,8 +4,6 @@ scikit-learn's L-BFGS cannot be told to stop at a loss: it is fitted again and a
 a quarter more iterations each time, and the first fit whose loss is low enough is reported.
 """
 
-from __future__ import annotations
-
 import math
 import time
 import warnings

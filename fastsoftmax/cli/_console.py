@@ -1,14 +1,21 @@
 """What the commands print on."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_table(title: str, rows: dict[str, str], head: str = "measure") -> None:
+    """Print two columns: what ``head`` names, and its value."""
+    table = Table(head, "value", title=title)
+    for row in rows.items():
+        table.add_row(*row)
+    out.print(table)
 
 
 @contextlib.contextmanager

@@ -1,16 +1,13 @@
 """The command ``evaluate``: how well a model does on data of any size, chunk by chunk."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from rich.table import Table
 
-from fastsoftmax.cli._console import err, out
+from fastsoftmax.cli._console import err, print_table
 from fastsoftmax.cli._model_files import SavedModel, load_model
 from fastsoftmax.sources import ChunkSource, open_source
 from fastsoftmax.sources._formats import TABLES, Format, file_format
@@ -24,8 +21,7 @@ FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Format, where the name does not tell it.")
 ]
 ZeroBasedOption = Annotated[
-    bool | None,
-    typer.Option("--zero-based/--one-based", help="How svmlight columns are counted."),
+    bool | None, typer.Option("--zero-based/--one-based", help="How svmlight columns are counted.")
 ]
 
 
@@ -38,7 +34,7 @@ def evaluate(
 ) -> None:
     """Accuracy and log-loss of a model on labelled data."""
     saved = load_model(model)
-    source = open_for(saved, data, format, zero_based, target, labelled=True)
+    source = open_for(saved, data, target, zero_based, format=format, labelled=True)
     unknown = source.use_classes(saved.model.classes_)
     if len(unknown):
         err.print(
@@ -46,36 +42,20 @@ def evaluate(
             f"{describe(source.classes)}: {describe(unknown)}"
         )
     result = score(saved.model, source)
-    table = Table("measure", "value", title=str(data))
-    table.add_row("rows", f"{result.n_rows:,}")
-    table.add_row("accuracy", f"{result.accuracy:.4f}")
-    table.add_row("log-loss", f"{result.log_loss:.4f}")
-    out.print(table)
+    rows = {"rows": f"{result.n_rows:,}", "accuracy": f"{result.accuracy:.4f}"}
+    print_table(str(data), {**rows, "log-loss": f"{result.log_loss:.4f}"})
 
 
 def open_for(
-    saved: SavedModel,
-    data: Path,
-    format: Format | None,
-    zero_based: bool | None,
-    target: str | None,
-    labelled: bool,
+    saved: SavedModel, data: Path, target: str | None, zero_based: bool | None, **options: Any
 ) -> ChunkSource:
     """Open a data set that a model is to be applied to, by what the model says of its own."""
     columns = None
-    if file_format(data, format) in TABLES:
+    if file_format(data, options["format"]) in TABLES:
         target, columns = target or saved.target, saved.columns
-    if zero_based is None:
-        zero_based = saved.zero_based
-    source = open_source(
-        data,
-        target,
-        columns,
-        labelled=labelled,
-        format=format,
-        zero_based="auto" if zero_based is None else zero_based,
-        n_features=saved.model.n_features_in_,
-    )
+    counted = saved.zero_based if zero_based is None else zero_based
+    options["zero_based"] = "auto" if counted is None else counted
+    source = open_source(data, target, columns, n_features=saved.model.n_features_in_, **options)
     names = source.feature_names
     if saved.feature_names and names and names != saved.feature_names:
         raise ValueError(f"{data}: expected the features {saved.feature_names}, got {names}")

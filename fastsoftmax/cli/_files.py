@@ -1,7 +1,5 @@
 """Files that are written whole or not at all, and checks before the work that fills them."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import secrets
@@ -37,25 +35,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _target(path: Path) -> Path:
     """Follow symbolic links to the file that is to be replaced; only regular files may be."""
-    for link in _links(path):
+    link = path
+    for _ in range(40):  # as many links as Linux follows
         # /dev/stdout leads there, and from there to the open file, whatever that is.
         if link.parent.resolve().is_relative_to("/proc"):
             raise ValueError(f"{path}: expected a file to write, got an open file of a process")
+        if not link.is_symlink():
+            break
+        link = link.parent / link.readlink()
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     if target.is_dir():
         raise ValueError(f"{path}: expected a file to write, got a directory")
     if target.is_symlink() or (target.exists() and not target.is_file()):
         raise ValueError(f"{path}: expected a regular file to replace, got a device, pipe or loop")
     return target
-
-
-def _links(path: Path) -> Iterator[Path]:
-    """Yield the path, and where it is a link what it leads to, and so on."""
-    for _ in range(40):  # as many as Linux follows
-        yield path
-        if not path.is_symlink():
-            return
-        path = path.parent / path.readlink()
 
 
 def check_writable(path: Path) -> None:

@@ -1,44 +1,42 @@
 """The commands ``info`` and ``warmup``: what is compiled, and for which machine."""
 
-from __future__ import annotations
-
 import time
 
 import numba
 import numpy as np
-from rich.table import Table
 
 import fastsoftmax
 from fastsoftmax._evaluation.threads import n_threads, uses_team
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.vector import emit
-from fastsoftmax.cli._console import out
+from fastsoftmax._warmup import KERNELS
+from fastsoftmax.cli._console import out, print_table
 
 
 def info() -> None:
     """CPU features, lanes, threads and cache directory."""
-    fastsoftmax.warmup((np.float32,))
+    fastsoftmax.warmup((np.float32,), ("dense",))
     notable = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "neon", "sve")
-    table = Table("what", "value", title=f"fastsoftmax {fastsoftmax.__version__}")
-    table.add_row("CPU", emit.CPU_NAME)
-    table.add_row("features", " ".join(name for name in notable if name in emit.FEATURES))
-    table.add_row("lanes", f"{emit.VECTOR_BYTES // 4} float32, {emit.VECTOR_BYTES // 8} float64")
-    table.add_row("register tile", f"{emit.HEIGHT} x {emit.WIDTH} vectors")
-    table.add_row("threads", str(n_threads()))
-    table.add_row(
-        "which are", "a team of our own" if uses_team() else "Numba's (FASTSOFTMAX_THREADS)"
-    )
     # Without JIT a kernel is a plain function; without a writable directory the path is None.
     path = getattr(getattr(run_slots, "stats", None), "cache_path", None)
-    table.add_row("cache directory", str(path) if path else "none is writable")
-    table.add_row("numba", numba.__version__)
-    table.add_row("numpy", np.__version__)
-    out.print(table)
+    rows = {
+        "CPU": emit.CPU_NAME,
+        "features": " ".join(name for name in notable if name in emit.FEATURES),
+        "lanes": f"{emit.VECTOR_BYTES // 4} float32, {emit.VECTOR_BYTES // 8} float64",
+        "register tile": f"{emit.HEIGHT} x {emit.WIDTH} vectors",
+        "threads": str(n_threads()),
+        "they are": "fastsoftmax's own team" if uses_team() else "Numba's",
+        "cache directory": str(path) if path else "none is writable",
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+    }
+    print_table(f"fastsoftmax {fastsoftmax.__version__}", rows, head="what")
 
 
 def warmup() -> None:
     """Compile the kernels now, or load them from the disk cache."""
     started = time.perf_counter()
-    with out.status("compiling kernels"):
+    kinds = ", ".join(KERNELS)
+    with out.status(f"compiling kernels: {kinds}, in float32 and float64"):
         fastsoftmax.warmup()
-    out.print(f"kernels ready after {time.perf_counter() - started:.1f} s")
+    out.print(f"kernels ready after {time.perf_counter() - started:.1f} s: {kinds}")

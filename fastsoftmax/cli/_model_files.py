@@ -1,7 +1,5 @@
 """The format of model files: .npz archives without pickle."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The command ``predict``: a model over data of any size, chunk by chunk."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Iterator
@@ -30,7 +28,7 @@ def predict(
 ) -> None:
     """Predict the class of every row."""
     saved = load_model(model)
-    source = open_for(saved, data, format, zero_based, None, labelled=False)
+    source = open_for(saved, data, None, zero_based, format=format, labelled=False)
     frames = _predictions(saved, source, proba)
     if output is None:
         _write_text(sys.stdout, frames)

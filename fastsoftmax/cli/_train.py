@@ -1,7 +1,5 @@
 """The command ``train``: in memory where the data are small, by streaming them otherwise."""
 
-from __future__ import annotations
-
 import dataclasses
 import subprocess
 import sys
@@ -13,19 +11,18 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.table import Table
 
 import fastsoftmax
-import fastsoftmax.sources as sources
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
-from fastsoftmax.cli._console import err, out, progress_line
+from fastsoftmax.cli._console import err, out, print_table, progress_line
 from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
 from fastsoftmax.linear_model import SoftmaxRegression
 from fastsoftmax.linear_model._fitting import check_parameters, fit_prepared, prepare
+from fastsoftmax.sources import ArraySource, Chunks, ChunkSource, open_source
 
 Dtype = Literal["float32", "float64"]
 
@@ -61,7 +58,8 @@ def train(
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     resume = _check_files(output, checkpoint, resume)
-    source = _open(data, target, feature, format=format, zero_based=zero_based)
+    counted = "auto" if zero_based is None else zero_based
+    source = _open(data, target, feature or None, format=format, zero_based=counted)
     for path in filter(None, (output, checkpoint)):
         check_apart(path, source.files)
     source.dtype = np.dtype(dtype)
@@ -85,25 +83,17 @@ def train(
         compare_fits(model, training_rows, test_rows)
 
 
-def _open(
-    data: str,
-    target: str | None,
-    feature: list[str] | None,
-    *,
-    format: FormatOption,
-    zero_based: ZeroBasedOption,
-) -> sources.ChunkSource:
+def _open(data: str, target: str | None, features: list[str] | None, **options: Any) -> ChunkSource:
     """Open a data set to train on, of at least two classes."""
     if data == "digits":
-        source: sources.ChunkSource = _load_digits()
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()  # 1797 real handwritten digits, 8x8 pixels
+        names = list(bunch.feature_names)
+        source: ChunkSource = ArraySource(Path(data), bunch.data, bunch.target, feature_names=names)
+        source.target = "digit"
     else:
-        source = sources.open_source(
-            data,
-            target,
-            feature or None,
-            format=format,
-            zero_based="auto" if zero_based is None else zero_based,
-        )
+        source = open_source(data, target, features, **options)
     if len(source.classes) < 2:
         raise ValueError(f"{data}: y: expected at least two classes, got {len(source.classes)}")
     if source.classes.dtype.kind == "f" and len(source.classes) > source.n_rows / 2:
@@ -111,17 +101,6 @@ def _open(
             f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
             f"{source.n_rows} rows"
         )
-    return source
-
-
-def _load_digits() -> sources.ArraySource:
-    """scikit-learn's bundled data set of 1797 real handwritten digits, 8x8 pixels."""
-    from sklearn import datasets
-
-    bunch = datasets.load_digits()
-    names = list(bunch.feature_names)
-    source = sources.ArraySource(Path("digits"), bunch.data, bunch.target, feature_names=names)
-    source.target = "digit"
     return source
 
 
@@ -143,10 +122,10 @@ def _check_files(output: Path | None, checkpoint: Path | None, resume: bool) -> 
 
 
 def _split(
-    source: sources.ChunkSource, test_size: float, seed: int, stream: bool
-) -> tuple[sources.ChunkSource, sources.ChunkSource]:
+    source: ChunkSource, test_size: float, seed: int, stream: bool
+) -> tuple[ChunkSource, ChunkSource]:
     """Return training and test rows: stratified in memory, each row drawn by itself in a stream."""
-    if stream or (source.n_bytes > _MEMORY_BYTES and not isinstance(source, sources.ArraySource)):
+    if stream or (source.n_bytes > _MEMORY_BYTES and not isinstance(source, ArraySource)):
         return source.split(test_size, seed)
     from sklearn.model_selection import train_test_split
 
@@ -157,7 +136,7 @@ def _split(
     sides = train_test_split(
         np.arange(len(y)), test_size=test_size, random_state=seed, stratify=stratify
     )
-    first, second = (sources.ArraySource(source.path, X[rows], y[rows]) for rows in sides)
+    first, second = (ArraySource(source.path, X[rows], y[rows]) for rows in sides)
     if len(first.classes) < 2:
         raise ValueError(f"{source.path}: expected training rows of at least two classes, got one")
     for _ in first():  # the first pass computes the digest, which checkpoints hold
@@ -171,9 +150,9 @@ def _warm_up(dtype: np.dtype[Any], large: bool) -> float:
     with out.status("compiling kernels (once; later runs load them from disk)"):
         if large:
             # Compiling leaves 0.15 GB of memory in use: let it be that of another process.
-            code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'])"
+            code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'], ['dense'])"
             subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-        fastsoftmax.warmup((dtype,))
+        fastsoftmax.warmup((dtype,), ("dense",))
     return time.perf_counter() - started
 
 
@@ -182,7 +161,7 @@ class _Fit:
     """A fit under way, with its progress line, its checkpoints and a count of the rows read."""
 
     model: SoftmaxRegression
-    source: sources.ChunkSource
+    source: ChunkSource
     checkpoints: Checkpoints
     resume: bool
     passes: int = 1
@@ -192,8 +171,8 @@ class _Fit:
     def run(self) -> float:
         """Fit, and return the seconds it took."""
         source = self.source
-        X, y = sources.Chunks(self._chunks, source.n_features, source.classes), None
-        if isinstance(source, sources.ArraySource):
+        X, y = Chunks(self._chunks, source.n_features, source.classes), None
+        if isinstance(source, ArraySource):
             X, y = source.X, source.y
             if source.classes.dtype.kind == "f":  # scikit-learn's checks refuse decimals as labels
                 y = np.searchsorted(source.classes, np.asarray(source.y))
@@ -237,7 +216,7 @@ class _Fit:
     def _progress(self, last: minimize.Iterate) -> None:
         """Show an iteration, and write a checkpoint if it is time to."""
         state, norm, self.passes = last.state, last.gradient_norm, last.passes
-        if isinstance(self.source, sources.ArraySource):
+        if isinstance(self.source, ArraySource):
             self.rows = self.passes * self.source.n_rows
         self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {norm:.1e}"
         self._show_line()
@@ -251,18 +230,19 @@ class _Fit:
 
 def _print_results(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
     model, source = fit.model, fit.source
-    table = Table("measure", "value", title=f"softmax regression on {data}")
-    table.add_row("training rows", f"{source.n_rows:,}")
-    table.add_row("features", f"{source.n_features:,}")
-    table.add_row("classes", f"{len(model.classes_):,}")
-    table.add_row("iterations, passes over the data", f"{model.n_iter_:,}, {fit.passes:,}")
-    table.add_row(f"accuracy on {held_out.n_rows:,} held-out rows", f"{held_out.accuracy:.4f}")
-    table.add_row("log-loss on them", f"{held_out.log_loss:.4f}")
-    table.add_row("loading or compiling kernels", f"{compiled:.2f} s")
-    table.add_row("training", f"{seconds:.3f} s")
+    rows = {
+        "training rows": f"{source.n_rows:,}",
+        "features": f"{source.n_features:,}",
+        "classes": f"{len(model.classes_):,}",
+        "iterations, passes over the data": f"{model.n_iter_:,}, {fit.passes:,}",
+        f"accuracy on {held_out.n_rows:,} held-out rows": f"{held_out.accuracy:.4f}",
+        "log-loss on them": f"{held_out.log_loss:.4f}",
+        "loading or compiling kernels": f"{compiled:.2f} s",
+        "training": f"{seconds:.3f} s",
+    }
     if (peak := _peak_memory()) is not None:
-        table.add_row("peak memory", f"{peak:,} MiB")
-    out.print(table)
+        rows["peak memory"] = f"{peak:,} MiB"
+    print_table(f"softmax regression on {data}", rows)
 
 
 def _peak_memory() -> int | None:

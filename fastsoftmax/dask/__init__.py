@@ -45,8 +45,6 @@ scheduler included, and the same kind of CPU: block sizes follow from the CPU, a
 last bits.
 """
 
-from __future__ import annotations
-
 try:
     import dask  # noqa: F401
     import distributed  # noqa: F401

@@ -1,7 +1,5 @@
 """Partitions of whatever Dask holds rows in."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence
@@ -25,14 +23,12 @@ def partitions(
     """Chunks (X, y) or (X, y, sample_weight), delayed, and their numbers of rows where known."""
     features, sizes = _delayed(X, "X", None)
     columns = [features]
-    for name, value in (("y", y), ("sample_weight", sample_weight)):
-        if value is None and name != "y":
-            continue
+    others = {"y": y} if sample_weight is None else {"y": y, "sample_weight": sample_weight}
+    for name, value in others.items():
         column, _ = _delayed(value, name, sizes)
-        if len(column) != len(features):
-            raise ValueError(
-                f"{name}: expected {len(features)} partitions as X has, got {len(column)}"
-            )
+        n, got = len(features), len(column)
+        if got != n:
+            raise ValueError(f"{name}: expected {n} partitions as X has, got {got}")
         columns.append(column)
     return list(zip(*columns, strict=True)), sizes
 
@@ -51,16 +47,13 @@ def _delayed(value: Any, name: str, rows: Sequence[float] | None) -> tuple[list[
     if value.ndim not in ((2,) if name == "X" else (1, 2)):
         raise ValueError(f"{name}: expected a Dask array of rows, got shape {value.shape}")
     value = as_array(value)
-    sizes: list[float] | None = list(value.chunks[0])
-    if any(math.isnan(n) for n in value.chunks[0]):
-        sizes = None
-    elif rows is not None and sizes != rows:
-        if sum(value.chunks[0]) != sum(rows):
-            raise ValueError(
-                f"{name}: expected {sum(rows)} rows as X has, got {sum(value.chunks[0])}"
-            )
+    sizes, n_rows = list(value.chunks[0]), sum(value.chunks[0])
+    known = not math.isnan(n_rows)
+    if known and rows is not None and sizes != rows:
+        if n_rows != sum(rows):
+            raise ValueError(f"{name}: expected {sum(rows)} rows as X has, got {n_rows}")
         value = value.rechunk({0: tuple(rows)})
-    return list(value.to_delayed().ravel()), sizes
+    return list(value.to_delayed().ravel()), sizes if known else None
 
 
 def as_array(value: Any) -> Any:

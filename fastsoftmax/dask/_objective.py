@@ -1,16 +1,13 @@
 """The objective of rows on Dask's workers."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 
 import fastsoftmax.objective as objective
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.problem import Problem
-from fastsoftmax._evaluation.targets import make_targets
+from fastsoftmax._evaluation.targets import check_options
 from fastsoftmax.dask._inputs import is_dask, partitions
 from fastsoftmax.dask._shares import Shares, largest_label
 from fastsoftmax.dask._sums import Distributed
@@ -31,8 +28,7 @@ def make_problem(
         n_classes = max(shares.kind.n_targets or max(shares.map(largest_label)) + 1, 2)
     n_classes = validate.as_count(n_classes, "n_classes", at_least=2)
     options["n_classes"] = n_classes
-    # Wrong options are found here, not by every worker.
-    make_targets(np.empty(0, np.int64), 0, dtype=np.dtype("f4"), reduction="sum", **options)
+    check_options(**options)  # here, not by every worker
     shares.prepare(encode, **options)
     return Problem(Distributed(shares), n_classes, l2, fit_intercept)
 

@@ -1,35 +1,25 @@
 """The estimator of rows on Dask's workers."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import itertools
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from dask import delayed
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 import fastsoftmax.linear_model as linear_model
+from fastsoftmax._evaluation import validate
 from fastsoftmax.dask._inputs import as_array, is_dask, partitions
 from fastsoftmax.dask._objective import make_problem
-from fastsoftmax.dask._shares import Rows, Shares, naming
+from fastsoftmax.dask._shares import Rows, Shares
+from fastsoftmax.linear_model import _fitting
 from fastsoftmax.linear_model._callbacks import with_callbacks
-from fastsoftmax.linear_model._fitting import (
-    Prepared,
-    check_parameters,
-    fit_prepared,
-    prepare,
-    probability_weights,
-    set_features,
-)
 from fastsoftmax.linear_model._labels import label_numbers
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def _of_rows(name: str, summary: str, result: str) -> Any:
@@ -37,7 +27,7 @@ def _of_rows(name: str, summary: str, result: str) -> Any:
     method = getattr(linear_model.SoftmaxRegression, name)
 
     @functools.wraps(method)
-    def of_rows(self: SoftmaxRegression, X: Any) -> Any:
+    def of_rows(self: linear_model.SoftmaxRegression, X: Any) -> Any:
         if not is_dask(X):
             return method(self, X)
         check_is_fitted(self)
@@ -48,7 +38,7 @@ def _of_rows(name: str, summary: str, result: str) -> Any:
         if X.shape[1] != self.n_features_in_:
             raise ValueError(f"X: expected {self.n_features_in_} columns, got {X.shape[1]}")
         model = copy.copy(self)
-        set_features(model, self.n_features_in_, None)  # the chunks are arrays, without names
+        model.__dict__.pop("feature_names_in_", None)  # the chunks are arrays, without names
         meta = _predicted(np.empty((0, self.n_features_in_), X.dtype), model, name)
         by_class = {"chunks": (X.chunks[0], meta.shape[1:])} if meta.ndim == 2 else {"drop_axis": 1}
         model = delayed(model, pure=False, traverse=False)
@@ -73,7 +63,7 @@ def _of_rows(name: str, summary: str, result: str) -> Any:
     return of_rows
 
 
-def _predicted(chunk: Any, model: SoftmaxRegression, name: str) -> Array:
+def _predicted(chunk: Any, model: linear_model.SoftmaxRegression, name: str) -> Array:
     """Call a method of the model for a chunk, which may be empty."""
     n_rows, n_features = chunk.shape
     rows = chunk if n_rows else np.zeros((1, n_features), chunk.dtype)
@@ -103,7 +93,7 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
     """
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> SoftmaxRegression:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to rows on Dask's workers, or to those that the base class takes.
 
         Parameters
@@ -125,9 +115,9 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         TypeError, ValueError
             As the base class, naming the partition, counted from 0.
         """
-        check_parameters(self)
-        given = X, y, sample_weight
-        fit_prepared(self, prepare_shares(self, *given) if is_dask(X) else prepare(self, *given))
+        _fitting.check_parameters(self)
+        prepare = prepare_shares if is_dask(X) else _fitting.prepare
+        _fitting.fit_prepared(self, prepare(self, X, y, sample_weight))
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Any:
@@ -191,21 +181,17 @@ class SoftmaxRegression(linear_model.SoftmaxRegression):
         return float(((right * weight).sum() / weight.sum()).compute())
 
 
-def prepare_shares(model: SoftmaxRegression, X: Any, y: Any, sample_weight: Any) -> Prepared:
+def prepare_shares(model: Any, X: Any, y: Any, sample_weight: Any) -> _fitting.Prepared:
     """Bring the rows' shares to the workers, and return the problem they pose."""
     shares = Shares(*partitions(X, y, sample_weight), finite=True)
     n_targets = shares.kind.n_targets
     classes = _classes(shares) if n_targets is None else np.arange(n_targets)
-    problem = make_problem(
-        shares,
-        len(classes),
-        float(model.l2),
-        bool(model.fit_intercept),
-        None if n_targets else functools.partial(label_numbers, classes=classes),
-        class_weight=_weights_of_classes(model.class_weight, shares, classes),
-    )
-    set_features(model, problem.n_features, _names(X))
-    return Prepared(X, y, sample_weight, problem, classes)
+    encode = None if n_targets else functools.partial(label_numbers, classes=classes)
+    weights = _weights_of_classes(model.class_weight, shares, classes)
+    l2, intercept = float(model.l2), bool(model.fit_intercept)
+    problem = make_problem(shares, len(classes), l2, intercept, encode, class_weight=weights)
+    _fitting.set_features(model, problem.n_features, _names(X))
+    return _fitting.Prepared(X, y, sample_weight, problem, classes)
 
 
 def _names(X: Any) -> list[str] | None:
@@ -217,7 +203,7 @@ def _names(X: Any) -> list[str] | None:
 def _weights_of_classes(class_weight: Any, shares: Shares, classes: Array) -> Array | None:
     """Weights of the classes (K,), from scikit-learn's ways to give them."""
     if class_weight is None or shares.kind.n_targets:
-        return probability_weights(class_weight, len(classes))
+        return _fitting.probability_weights(class_weight, len(classes))
     if class_weight == "balanced":
         counts = shares.map(_count, itertools.repeat(classes))
         # Added share by share, as the order of the sums is part of the result's bits.
@@ -238,7 +224,7 @@ def _classes(shares: Shares) -> Array:
 def _unique(rows: Rows) -> Array:
     """Sorted labels of a partition, which may be empty."""
     if len(rows.y):
-        with naming(rows.partition):
+        with validate.naming(f"partition {rows.partition}"):
             check_classification_targets(rows.y)
     return np.unique(rows.y)
 

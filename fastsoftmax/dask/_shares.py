@@ -3,8 +3,6 @@
 `Shares`, `calls` and `cut` are the client's side; all else runs on workers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import itertools
@@ -14,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from dask import delayed
 from dask.sizeof import sizeof
 from distributed import get_client, get_worker, wait
@@ -23,9 +20,8 @@ from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.dataset import Chunk, Chunks, Dataset
 from fastsoftmax._evaluation.stream import reblock
-from fastsoftmax._evaluation.targets import RowSum, check_scale, make_targets
-
-Array = npt.NDArray[Any]
+from fastsoftmax._evaluation.targets import chunk_targets, sum_of_rows
+from fastsoftmax.reference import Array
 
 # Partitions are put together up to this size.
 _CHUNK_BYTES = 256 << 20
@@ -62,10 +58,7 @@ class Share(Dataset):
         self.n_rows, self.n_features = sum(map(len, stored)), X.shape[1]
         self.dtype, self.is_sparse = X.dtype, isinstance(X, CSR)
         weights = [targets.counted for _, targets in stored if targets.counted is not None]
-        total = RowSum()
-        for weight in weights:
-            total.add(weight)
-        self.total = total.finish() if weights else float(self.n_rows)
+        self.total = sum_of_rows(weights) if weights else float(self.n_rows)
 
     def __sizeof__(self) -> int:
         # By this Dask judges what it costs to run a task elsewhere than where the share is.
@@ -81,18 +74,9 @@ class Share(Dataset):
 sizeof.register(CSR, lambda X: X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
 
 
-@contextlib.contextmanager
-def naming(partition: int) -> Iterator[None]:
-    """Put the partition's number before the messages of errors."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"partition {partition}: {error}") from error
-
-
 def load(chunk: Sequence[Any], partition: int, finite: bool) -> Rows:
     """Turn a chunk into arrays and check it; ``finite`` refuses NaN and inf in X."""
-    with naming(partition):
+    with validate.naming(f"partition {partition}"):
         if not (isinstance(chunk, (tuple, list)) and len(chunk) in (2, 3)):
             raise TypeError(f"expected (X, y) or (X, y, sample_weight), got {type(chunk).__name__}")
         X = validate.as_features(_plain(chunk[0]), empty=True)
@@ -125,28 +109,18 @@ def describe(rows: Rows) -> tuple[int, Kind]:
 
 def largest_label(rows: Rows) -> int:
     """Return the largest label, -1 without rows."""
-    with naming(rows.partition):
+    with validate.naming(f"partition {rows.partition}"):
         labels, _ = validate.as_labels(rows.y, len(rows.X), None)
     return int(labels.max(initial=-1))
 
 
-def prepare(
-    partitions: list[Rows], encode: Callable[[Array], Array] | None, options: dict[str, Any]
-) -> Share:
+def prepare(partitions: list[Rows], encode: Any, options: dict[str, Any]) -> Share:
     """Make a share with its targets; ``encode`` turns y into numbers of classes."""
     chunks = []
     for rows in partitions:
-        with naming(rows.partition):
-            targets = make_targets(
-                rows.y if encode is None else encode(rows.y),
-                len(rows.X),
-                dtype=validate.compute_dtype(rows.X.dtype, "X"),
-                sample_weight=rows.weight,
-                reduction="sum",  # a partition may well have no weight
-                **options,
-            )
-            check_scale(targets)
-        chunks.append(Chunk(rows.X, targets))
+        with validate.naming(f"partition {rows.partition}"):
+            y = rows.y if encode is None else encode(rows.y)
+            chunks.append(Chunk(rows.X, chunk_targets(y, rows.X, rows.weight, **options)))
     return Share(join(chunks))
 
 
@@ -231,17 +205,14 @@ class Shares:
                         f"got {got}"
                     )
 
-    def prepare(self, encode: Callable[[Array], Array] | None, **options: Any) -> None:
+    def prepare(self, encode: Any, **options: Any) -> None:
         """Replace the partitions by shares, about as many on every worker."""
         # All partitions have been described, so they are there, and Dask places all shares at once.
         # Where it placed each as soon as its partitions were there, a worker got two shares and
         # another none in a third of the cases tried; so it does in one of sixteen.
-        self.futures = self._compute(
-            prepare,
-            [self.futures[share] for share in self.slices],
-            itertools.repeat(encode),
-            itertools.repeat(options),
-        )
+        partitions = [self.futures[share] for share in self.slices]
+        same = itertools.repeat(encode), itertools.repeat(options)
+        self.futures = self._compute(prepare, partitions, *same)
         wait(self.futures)
         held: dict[str, list[int]] = {worker: [] for worker in self.client.nthreads()}
         homes = self.client.who_has(self.futures)

@@ -6,8 +6,6 @@ for the results. A message to each worker in place of its task took 3 to 4 ms; i
 it needed what is inside Dask's scheduler and workers.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Sequence
@@ -15,15 +13,14 @@ from typing import Any, NamedTuple
 
 import dask
 import numpy as np
-import numpy.typing as npt
 from dask import delayed
 
 from fastsoftmax._evaluation.dataset import Dataset, evenly, stack
 from fastsoftmax._evaluation.targets import checked_total, penalty
 from fastsoftmax._kernels.modes import LOSS
 from fastsoftmax.dask._shares import Share, Shares, calls, dask_threads
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 # Σ loss, and Σ of gradients or Hessian products in W and b, over some shares.
 Sums = tuple[float, Array | None, Array | None]
 
@@ -69,13 +66,10 @@ def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
 
 def add(terms: Sequence[Sums]) -> Sums:
     """Sum in the order given, in float64."""
-    loss, weight, bias = (functools.reduce(_plus, column) for column in zip(*terms, strict=True))
-    return loss, weight, bias
-
-
-def _plus(a: Any, b: Any) -> Any:
-    """Add in float64; None where there are no gradients."""
-    return None if a is None else np.add(a, b, dtype=np.float64)
+    plus = functools.partial(np.add, dtype=np.float64)
+    losses, *gradients = zip(*terms, strict=True)
+    weight, bias = (None if g[0] is None else functools.reduce(plus, g) for g in gradients)
+    return functools.reduce(plus, losses), weight, bias
 
 
 def tree(items: list[Any], add: Callable[[list[Any]], Any]) -> Any:

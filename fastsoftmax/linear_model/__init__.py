@@ -1,7 +1,5 @@
 """Estimators with scikit-learn's interface."""
 
-from __future__ import annotations
-
 try:
     import scipy  # noqa: F401
     import sklearn  # noqa: F401

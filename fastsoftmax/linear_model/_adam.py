@@ -1,12 +1,8 @@
 """Adam, the optimiser of ``partial_fit``: a step for each mini-batch."""
 
-from __future__ import annotations
-
-import dataclasses
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import accumulator
 from fastsoftmax._evaluation.csr import CSR
@@ -14,11 +10,9 @@ from fastsoftmax._evaluation.dataset import evenly
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._optimize.sample import worthwhile_mean
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 _DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
-_MAX_BATCH = 32768
 _MEAN_ROWS = 16384
 # The learning rate falls as 1/√(1 + step/_HALF_LIFE), so that the noise of batches averages out.
 _HALF_LIFE = 50
@@ -27,7 +21,6 @@ _HALF_LIFE = 50
 _FORGETTING, _MOST_DEVIATIONS = 0.2, 4.0
 
 
-@dataclasses.dataclass
 class Adam:
     """A linear softmax model in training: its parameters, and the moments of their gradients.
 
@@ -36,30 +29,14 @@ class Adam:
     first batch of an unusual scale must not decide for good. The penalty λ‖W‖² stays on W.
     """
 
-    W: Array  # (K, D), of the features less their mean
-    c: Array
-    l2: float
-    fit_intercept: bool
-    learning_rate: float
-    mean: Array
-    scale: Array
-    calls: Array  # of `see` in which the feature was not 0
-    step: int = 0
-    moments: list[Array] = dataclasses.field(default_factory=list)
-
-    @classmethod
-    def start(
-        cls, W: Array, b: Array, *, l2: float, fit_intercept: bool, learning_rate: float
-    ) -> Adam:
-        """Begin at W and b."""
+    def __init__(self, W: Array, b: Array, fit_intercept: bool) -> None:
         n_features = W.shape[1]
-        moments = [np.zeros_like(a) for a in (W, W, b, b)]
-        mean, scale = np.zeros(n_features, W.dtype), np.ones(n_features, W.dtype)
-        calls = np.zeros(n_features)
-        return cls(
-            W.copy(), b.copy(), l2, fit_intercept, learning_rate, mean, scale, calls,
-            moments=moments,
-        )  # fmt: skip
+        self.W, self.c = W, b  # W (K, D), of the features less their mean
+        self.fit_intercept = fit_intercept
+        self.l2 = self.learning_rate = 0.0  # set before every epoch
+        self.mean, self.scale = np.zeros(n_features, W.dtype), np.ones(n_features, W.dtype)
+        self.calls = np.zeros(n_features)  # of `see` in which the feature was not 0
+        self.step, self.moments = 0, [np.zeros_like(a) for a in (W, W, b, b)]
 
     def see(self, X: Any) -> None:
         """Let the means and the scales of the features follow the rows of X."""
@@ -134,11 +111,6 @@ def _direction(gradient: Array, m: Array, v: Array) -> Array:
     v *= _SQUARE_DECAY
     v += (1 - _SQUARE_DECAY) * np.square(gradient)
     return np.asarray(m / (np.sqrt(v) + _EPSILON))
-
-
-def automatic_batch_size(n_rows: int) -> int:
-    """Enough batches to make progress in an epoch, each large enough for all cores."""
-    return min(max(n_rows // 30, 64), _MAX_BATCH)
 
 
 def _take(X: Any, rows: slice) -> Any:

@@ -1,11 +1,6 @@
 """scikit-learn's callbacks, where the installed release has them."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import Any
-
-from fastsoftmax._optimize.minimize import Iterate
 
 try:  # scikit-learn 1.9 and later
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -28,21 +23,9 @@ class Tasks:
     An iteration begins where the one before ends, so that the last one that began is empty.
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        parameters: Callable[[Iterate], dict[str, Any]],
-    ) -> None:
-        self.parameters = parameters
-        self.data = {
-            "estimator": estimator,
-            "X": X,
-            "y": y,
-            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
-        }
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> None:
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self.data = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self.root: Any = None
         if hasattr(estimator, "_init_callback_context"):
             most = max(getattr(estimator, "max_iter", 1), 1) + 1
@@ -51,21 +34,15 @@ class Tasks:
         self.listening = self.root is not None and hasattr(estimator, "_skl_callbacks")
         self.iteration: Any = None
 
-    def _begin(self, attributes: dict[str, Any]) -> None:
+    def begin(self, attributes: dict[str, Any]) -> None:
+        """Begin an iteration with these parameters, to which the one before it has led."""
+        if not self.listening:
+            return
+        options = {**self.data, "reconstruction_attributes": attributes}
+        if self.iteration is not None:
+            self.iteration.call_on_fit_task_end(**options)
         self.iteration = self.root.subcontext(task_name="iteration")
-        self.iteration.call_on_fit_task_begin(**self.data, reconstruction_attributes=attributes)
-
-    def start(self, attributes: dict[str, Any]) -> None:
-        """Begin the first iteration, with the parameters it starts from."""
-        if self.listening:
-            self._begin(attributes)
-
-    def __call__(self, iterate: Iterate) -> None:
-        """End an iteration and begin the next."""
-        if self.listening:
-            attributes = self.parameters(iterate)
-            self.iteration.call_on_fit_task_end(**self.data, reconstruction_attributes=attributes)
-            self._begin(attributes)
+        self.iteration.call_on_fit_task_begin(**options)
 
     def close(self) -> None:
         """End the iteration that never ran, and the fit."""

@@ -1,16 +1,14 @@
 """A fit from checked rows to the attributes of an estimator."""
 
-from __future__ import annotations
-
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_array, validate_data
 
 from fastsoftmax._evaluation import validate
@@ -20,9 +18,8 @@ from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.linear_model._callbacks import Tasks
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
-from fastsoftmax.linear_model._streaming import problem_of_source
-
-Array = npt.NDArray[Any]
+from fastsoftmax.objective import SoftmaxObjective
+from fastsoftmax.reference import Array
 
 # What fit and predict accept; other sparse formats are converted, as scikit-learn does.
 FEATURES = {"dtype": (np.float64, np.float32), "accept_sparse": "csr"}
@@ -60,34 +57,61 @@ def prepare(model: Any, X: Any, y: Any, sample_weight: Any = None) -> Prepared:
         problem, classes = problem_of_source(X, y, sample_weight, model.class_weight, **options)
         set_features(model, X.n_features, getattr(X, "feature_names", None))
         return Prepared(X, y, sample_weight, problem, classes)
-    X, y, classes, labels = _check_data(model, X, y)
+    # Whether X is finite shows in the fit: see `check_overflow`.
+    checks = {"ensure_all_finite": False, **FEATURES}
+    given, class_weight = np.asarray(y), None
+    if given.ndim == 2 and given.shape[1] > 1 and given.dtype.kind == "f":
+        X, y = validate_data(model, X, y, multi_output=True, **checks)
+        classes, labels, encoded = np.arange(y.shape[1]), None, y.copy()
+        class_weight = probability_weights(model.class_weight, len(classes))
+    else:
+        X, y = validate_data(model, X, y, **checks)
+        classes, labels = encode_labels(y)
+        encoded = labels
+        if len(classes) < 2:
+            raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
+    weight = check_weights(sample_weight, model.class_weight, X, y, classes, labels)
     targets = make_targets(
-        y.copy() if labels is None else labels,
-        X.shape[0],
-        len(classes),
-        X.dtype,
-        sample_weight=check_weights(sample_weight, model.class_weight, X, y, classes, labels),
-        class_weight=probability_weights(model.class_weight, len(classes))
-        if labels is None
-        else None,
+        encoded, len(y), len(classes), X.dtype, sample_weight=weight, class_weight=class_weight
     )
     problem = Problem(InMemory(validate.as_features(X), targets), len(classes), **options)
     return Prepared(X, y, sample_weight, problem, classes)
 
 
-def _check_data(model: Any, X: Any, y: Any) -> tuple[Any, Array, Array, Array | None]:
-    """X and y checked, classes, and the labels' numbers; None for probability targets."""
-    # Whether X is finite shows in the fit: see `check_overflow`.
-    options = {"ensure_all_finite": False, **FEATURES}
-    given = np.asarray(y)
-    if given.ndim == 2 and given.shape[1] > 1 and given.dtype.kind == "f":
-        X, y = validate_data(model, X, y, multi_output=True, **options)
-        return X, y, np.arange(y.shape[1]), None
-    X, y = validate_data(model, X, y, **options)
-    classes, labels = encode_labels(y)
+def problem_of_source(
+    source: Any, y: Any, sample_weight: Any, class_weight: Any, **options: Any
+) -> tuple[Problem, Array]:
+    """Return the problem of rows that a source streams anew for every pass, and the classes."""
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise ValueError(f"{name}: expected None with a source, whose chunks contain it")
+    missing = [name for name in ("n_features", "classes") if not hasattr(source, name)]
+    if missing:
+        raise ValueError(
+            f"X: expected arrays, or a source as of fastsoftmax.sources; got one without "
+            f"{' and '.join(missing)}: wrap a function in fastsoftmax.sources.Chunks"
+        )
+    classes = np.asarray(source.classes)
     if len(classes) < 2:
-        raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
-    return X, y, classes, labels
+        raise ValueError(f"y: expected at least two classes, got {len(classes)}")
+    if class_weight == "balanced":
+        raise ValueError('class_weight: expected None or a dict with a source, got "balanced"')
+    chunks = source
+    if class_weight is not None:
+        of_class = compute_class_weight(class_weight, classes=classes, y=classes)
+        chunks = functools.partial(_weighted, source, of_class)
+    objective = SoftmaxObjective.from_chunks(
+        chunks, n_features=source.n_features, n_classes=len(classes), **options
+    )
+    return objective.problem, classes
+
+
+def _weighted(source: Callable[[], Iterable[Any]], of_class: Array) -> Iterator[Any]:
+    """Multiply the weights of chunks by those of their classes."""
+    for X, codes, *weight in source():
+        dtype = validate.compute_dtype(X.dtype, "X")
+        weights = of_class[codes].astype(dtype)
+        yield X, codes, weights * np.asarray(weight[0], dtype) if weight else weights
 
 
 def probability_weights(class_weight: Any, n_classes: int) -> Array | None:
@@ -104,10 +128,9 @@ def probability_weights(class_weight: Any, n_classes: int) -> Array | None:
 def set_features(model: Any, n_features: int, names: list[str] | None) -> None:
     """Leave the number of features, and their names, on the estimator."""
     model.n_features_in_ = n_features
+    model.__dict__.pop("feature_names_in_", None)
     if names is not None:
         model.feature_names_in_ = np.array(names, dtype=object)
-    elif hasattr(model, "feature_names_in_"):
-        del model.feature_names_in_
 
 
 def fit_prepared(
@@ -115,27 +138,48 @@ def fit_prepared(
     prepared: Prepared,
     progress: Callable[[minimize.Iterate], None] | None = None,
     resume: Callable[[], solvers.State | None] | None = None,
+    *,
+    solver: str | None = None,
+    at_limit: str | None = None,
 ) -> None:
-    """Fit a `SoftmaxRegression`; ``resume``, called first, may give a state to go on from."""
+    """Fit an estimator; ``resume``, called first, may give a state to go on from.
+
+    An estimator like scikit-learn's names the ``solver`` that runs here, and the beginning of its
+    warning ``at_limit`` of iterations; its coefficients have one row for two classes.
+    """
     problem, classes = prepared.problem, prepared.classes
-    start = start_of(model, len(classes), problem.n_features)
+    one_row = at_limit is not None and len(classes) == 2
+    start = _start_of(model, problem, one_row)
     model.__dict__.pop("_optimizer", None)  # of an earlier partial_fit
-    attributes = functools.partial(_attributes, classes)
-    tasks = Tasks(model, prepared.X, prepared.y, prepared.sample_weight, attributes)
+
+    def attributes(W: Array, b: Array, n_iter: int) -> dict[str, Any]:
+        if one_row:
+            W, b = W[1:] - W[:1], b[1:] - b[:1]
+        count = n_iter if at_limit is None else np.array([n_iter], np.int32)
+        arrays = {"coef_": W.astype(problem.dtype), "intercept_": b.astype(problem.dtype)}
+        return {"classes_": classes, **arrays, "n_iter_": count}
+
+    def reached(iterate: minimize.Iterate) -> dict[str, Any]:
+        loss = {"loss_": iterate.state.loss} if at_limit is None else {}
+        return attributes(*iterate.parameters, iterate.state.n_iter) | loss
 
     def report(iterate: minimize.Iterate) -> None:
-        tasks(iterate)
+        if tasks.listening:
+            tasks.begin(reached(iterate))
         if progress is not None:
             progress(iterate)
         if model.verbose:
-            print_line(iterate)
+            print(
+                f"iteration {iterate.state.n_iter}: loss {iterate.state.loss:.8f}, max|gradient| "
+                f"{iterate.gradient_norm:.2e}, {iterate.passes} passes"
+            )
 
-    W = np.zeros((len(classes), problem.n_features)) if start is None else start[0]
-    b = np.zeros(len(classes)) if start is None or start[1] is None else start[1]
-    tasks.start({"coef_": W, "intercept_": b, "n_iter_": 0})
+    tasks = Tasks(model, prepared.X, prepared.y, prepared.sample_weight)
+    W, b = start or problem.split(problem.zeros())
+    tasks.begin(attributes(W, np.zeros(len(W)) if b is None else b, 0))
     last = minimize.minimize(
         problem,
-        solver=model.solver,
+        solver=solver or model.solver,
         tol=model.tol,
         max_iter=model.max_iter,
         start=start,
@@ -143,36 +187,27 @@ def fit_prepared(
         progress=report,
     )
     check_overflow(last, model, prepared.X)
-    for name, value in tasks.parameters(last).items():
+    for name, value in reached(last).items():
         setattr(model, name, value)
-    end_of_fit(last, model.tol)
+    if model.max_iter == 0:  # as scikit-learn allows
+        tasks.begin(reached(last))
+    end_of_fit(last, model.tol, at_limit)
     tasks.close()
 
 
-def start_of(model: Any, n_classes: int, n_features: int) -> tuple[Array, Array | None] | None:
-    """W and b of an earlier fit to start from, with ``warm_start``."""
+def _start_of(model: Any, problem: Problem, one_row: bool) -> tuple[Array, Array | None] | None:
+    """Return W and b of an earlier fit to start from, with ``warm_start``."""
     if not (model.warm_start and hasattr(model, "coef_")):
         return None
-    if model.coef_.shape != (n_classes, n_features):
+    W, b = np.asarray(model.coef_, float), np.asarray(model.intercept_, float).ravel()
+    if one_row and len(W) == 1:
+        W, b = np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2
+    if W.shape != (problem.n_classes, problem.n_features):
         raise ValueError(
-            f"warm_start: coef_ of shape {model.coef_.shape} does not fit {n_classes} "
-            f"classes and {n_features} features"
+            f"warm_start: coef_ of shape {model.coef_.shape} does not fit {problem.n_classes} "
+            f"classes and {problem.n_features} features"
         )
-    W, b = model.coef_.astype(float), model.intercept_.astype(float)
     return W, b if model.fit_intercept else None
-
-
-def _attributes(classes: Array, iterate: minimize.Iterate) -> dict[str, Any]:
-    """Return what a fit leaves on the estimator."""
-    W, b = iterate.parameters
-    dtype = iterate.centred.problem.dtype
-    return {
-        "classes_": classes,
-        "coef_": W.astype(dtype),
-        "intercept_": b.astype(dtype),
-        "n_iter_": iterate.state.n_iter,
-        "loss_": iterate.state.loss,
-    }
 
 
 def check_overflow(last: minimize.Iterate, estimator: Any, X: Any) -> None:
@@ -191,16 +226,15 @@ def check_overflow(last: minimize.Iterate, estimator: Any, X: Any) -> None:
 def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) -> None:
     """Warn where a fit ended early; hand an interruption on.
 
-    ``at_limit`` is how scikit-learn's warning begins where ``max_iter`` is reached. For it, a loss
-    that cannot be lowered any more is convergence, as it is for SciPy's L-BFGS.
+    For an estimator like scikit-learn's, with ``at_limit``, a loss that cannot be lowered any more
+    is convergence, as it is for SciPy's L-BFGS.
     """
     state = last.state
+    warn = functools.partial(warnings.warn, category=ConvergenceWarning, stacklevel=6)
     if state.message == minimize.INTERRUPTED:
-        warnings.warn(
+        warn(
             f"interrupted after {state.n_iter} iterations with max|gradient| = "
-            f"{last.gradient_norm:.1e}; the estimator holds the parameters reached",
-            ConvergenceWarning,
-            stacklevel=6,
+            f"{last.gradient_norm:.1e}; the estimator holds the parameters reached"
         )
         raise KeyboardInterrupt
     exhausted, small = state.message == solvers.EXHAUSTED, last.gradient_norm <= tol
@@ -214,18 +248,7 @@ def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) 
     beginning = "" if at_limit is None else at_limit.format(n_iter=state.n_iter) + "\n"
     reached = f"max|gradient| = {last.gradient_norm:.1e}"
     reached += f" <= tol = {tol:.1e}, but a falling loss" if small else f" > tol = {tol:.1e}"
-    warnings.warn(
+    warn(
         f"{beginning}stopped after {state.n_iter} iterations with {reached} ({state.message}); "
-        f"{advice}",
-        ConvergenceWarning,
-        stacklevel=6,
-    )
-
-
-def print_line(iterate: minimize.Iterate) -> None:
-    """Print what ``verbose`` asks for."""
-    state = iterate.state
-    print(
-        f"iteration {state.n_iter}: loss {state.loss:.8f}, max|gradient| "
-        f"{iterate.gradient_norm:.2e}, {iterate.passes} passes"
+        f"{advice}"
     )

@@ -1,16 +1,13 @@
 """Labels made numbers, and the weights of rows and classes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 
 def check_weights(

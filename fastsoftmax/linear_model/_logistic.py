@@ -1,14 +1,11 @@
 """scikit-learn's LogisticRegression, by the one-pass kernels."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from sklearn import linear_model
 from sklearn.base import _fit_context
 from sklearn.utils.validation import validate_data
@@ -17,12 +14,8 @@ from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import InMemory
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.targets import make_targets
-from fastsoftmax._optimize import minimize
-from fastsoftmax.linear_model._callbacks import Tasks
-from fastsoftmax.linear_model._fitting import FEATURES, check_overflow, end_of_fit, print_line
+from fastsoftmax.linear_model._fitting import FEATURES, Prepared, fit_prepared
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
-
-Array = npt.NDArray[Any]
 
 # scikit-learn's solvers, and the one that runs here instead. Both Newton solvers are the same here.
 _SOLVERS = {"lbfgs": "auto", "newton-cg": "newton-cg", "newton-cholesky": "newton-cg"}
@@ -71,7 +64,7 @@ solver, max_iter, verbose, warm_start, n_jobs
     """
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to X (n_samples, n_features), dense or sparse, and labels y (n_samples,).
 
         Parameters
@@ -104,33 +97,15 @@ solver, max_iter, verbose, warm_start, n_jobs
                 "This solver needs samples of at least 2 classes in the data, but the data "
                 f"contains only one class: {classes[0]!r}"
             )
-        tasks = Tasks(self, X, y, sample_weight, functools.partial(self._attributes, classes))
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
-        # Two penalised rows ±w/2 have half the squared norm of w.
-        l2 = (1.0 if len(classes) == 2 else 0.5) / (self._strength() * targets.total)
+        # Two penalised rows ±w/2 have half the squared norm of w. Without a penalty C is infinite.
+        C = np.inf if self.penalty is None else float(self.C)
+        l2 = (1.0 if len(classes) == 2 else 0.5) / (C * targets.total)
         data = InMemory(validate.as_features(X), targets)
         problem = Problem(data, len(classes), l2, self.fit_intercept)
-        start = self._start(problem) if self.warm_start and hasattr(self, "coef_") else None
-        zeros = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
-        W, b = start or zeros
-        tasks.start(self._form(classes, W, zeros[1] if b is None else b, X.dtype))
-        last = minimize.minimize(
-            problem,
-            solver=_SOLVERS[self.solver],
-            tol=self.tol,
-            max_iter=self.max_iter,
-            start=start,
-            progress=lambda iterate: self._report(tasks, iterate),
-        )
-        check_overflow(last, self, X)
-        for name, value in tasks.parameters(last).items():
-            setattr(self, name, value)
-        self.n_iter_ = np.array([last.state.n_iter], np.int32)
-        if self.max_iter == 0:
-            tasks(last)
-        end_of_fit(last, self.tol, _LIMITS[self.solver])
-        tasks.close()
+        prepared = Prepared(X, y, sample_weight, problem, classes)
+        fit_prepared(self, prepared, solver=_SOLVERS[self.solver], at_limit=_LIMITS[self.solver])
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -160,73 +135,35 @@ solver, max_iter, verbose, warm_start, n_jobs
 
     def _warn_as_scikit_learn(self, l1_ratio: float | None) -> None:
         """Warn as scikit-learn 1.8 and later does of parameters on their way out."""
+        warn = functools.partial(warnings.warn, stacklevel=5)
         if _PENALTY_IS_DEPRECATED and self.penalty != "deprecated":
-            warnings.warn(
+            warn(
                 "'penalty' was deprecated in version 1.8 and will be removed in 1.10. To avoid "
                 "this warning, leave 'penalty' set to its default value and use 'l1_ratio' or 'C' "
                 "instead.",
                 FutureWarning,
-                stacklevel=5,
             )
         if _PENALTY_IS_DEPRECATED and l1_ratio is None:
-            warnings.warn(
+            warn(
                 "'l1_ratio=None' was deprecated in version 1.8 and will trigger an error in 1.10. "
                 "Use 0<=l1_ratio<=1 instead.",
                 FutureWarning,
-                stacklevel=5,
             )
         if l1_ratio and 0 < l1_ratio < 1:
-            warnings.warn(
+            warn(
                 "l1_ratio parameter is only used when penalty is 'elasticnet'. Got "
-                f"(penalty={self.penalty})",
-                stacklevel=5,
+                f"(penalty={self.penalty})"
             )
         if _PENALTY_IS_DEPRECATED and self.penalty == "l2" and l1_ratio != 0:
-            warnings.warn(
+            warn(
                 f"Inconsistent values: penalty={self.penalty} with l1_ratio={l1_ratio}. penalty "
-                "is deprecated. Please use l1_ratio only.",
-                stacklevel=5,
+                "is deprecated. Please use l1_ratio only."
             )
         if self.penalty is None and self.C != 1.0:
-            warnings.warn(
-                "Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=5
-            )
+            warn("Setting penalty=None will ignore the C and l1_ratio parameters")
         if _PENALTY_IS_DEPRECATED and self.n_jobs is not None:
-            warnings.warn(
+            warn(
                 "'n_jobs' has no effect since 1.8 and will be removed in 1.10. You provided "
                 f"'n_jobs={self.n_jobs}', please leave it unspecified.",
                 FutureWarning,
-                stacklevel=5,
             )
-
-    def _strength(self) -> float:
-        """C, infinite without a penalty."""
-        return np.inf if self.penalty is None else float(self.C)
-
-    def _report(self, tasks: Tasks, iterate: minimize.Iterate) -> None:
-        """Tell callbacks, and the terminal, of an iteration."""
-        tasks(iterate)
-        if self.verbose:
-            print_line(iterate)
-
-    def _attributes(self, classes: Array, iterate: minimize.Iterate) -> dict[str, Any]:
-        """Return what the parameters of an iteration would leave on the estimator."""
-        return self._form(classes, *iterate.parameters, iterate.centred.problem.dtype)
-
-    def _form(self, classes: Array, W: Array, b: Array, dtype: Any) -> dict[str, Any]:
-        """Bring parameters into scikit-learn's shapes: one row for two classes."""
-        if len(W) == 2:
-            W, b = W[1:] - W[:1], b[1:] - b[:1]
-        return {"classes_": classes, "coef_": W.astype(dtype), "intercept_": b.astype(dtype)}
-
-    def _start(self, problem: Problem) -> tuple[Array, Array | None]:
-        """Return W and b of an earlier fit, one row for each class."""
-        W, b = np.asarray(self.coef_, float), np.asarray(self.intercept_, float).ravel()
-        if problem.n_classes == 2 and len(W) == 1:
-            W, b = np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2
-        if W.shape != (problem.n_classes, problem.n_features):
-            raise ValueError(
-                f"warm_start: coef_ of shape {self.coef_.shape} does not fit "
-                f"{problem.n_classes} classes and {problem.n_features} features"
-            )
-        return W, b if problem.fit_intercept else None

@@ -1,22 +1,26 @@
 """Multinomial logistic regression with this project's own parameters."""
 
-from __future__ import annotations
+import copy
+from typing import Any, Literal, Self
 
-from typing import Any, Literal
-
-import numpy.typing as npt
+import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 import fastsoftmax.reference as reference
+from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax._evaluation.targets import make_targets
+from fastsoftmax.linear_model._adam import Adam
 from fastsoftmax.linear_model._callbacks import CallbackSupportMixin, with_callbacks
 from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, fit_prepared, prepare
-from fastsoftmax.linear_model._partial_fit import PartialFit
+from fastsoftmax.linear_model._labels import check_weights, label_numbers
+from fastsoftmax.reference import Array
 
-Array = npt.NDArray[Any]
 Solver = Literal["auto", "lbfgs", "newton-cg"]
 
+_MAX_BATCH = 32768  # rows of a mini-batch of `partial_fit`, unless they are given
 
 _shared = fill_in(
     X="""
@@ -34,7 +38,7 @@ _shared = fill_in(
 )
 
 
-class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     r"""Multinomial logistic regression on the fused kernel.
 
     Minimises :math:`J(W, b) = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i})
@@ -123,7 +127,7 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
         self.learning_rate = learning_rate
 
     @with_callbacks  # type: ignore[untyped-decorator]
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> SoftmaxRegression:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit to X (n_samples, n_features) and labels y (n_samples,), or to a source of both.
 
         Parameters
@@ -159,6 +163,82 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
         fit_prepared(self, prepare(self, X, y, sample_weight))
         return self
 
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on training with one pass over X in mini-batches, by Adam.
+
+        After `fit`, or on a model that was loaded, training goes on from its parameters.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Some rows. The features' means and scales follow the rows of all calls.
+        y : array_like of shape (n_samples,)
+            Their labels.
+        classes : array_like of shape (n_classes,), optional
+            All labels there will be; needed in the first call.
+        sample_weight : array_like of shape (n_samples,), optional
+            Finite weights ≥ 0.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; where ``classes`` is missing, changes, or lacks a label of ``y``. Nothing has
+            been learnt then.
+        """
+        check_parameters(self)
+        earlier = self.__dict__.get("_optimizer")
+        classes = self._check_classes(classes, earlier is None)
+        # Training goes on in the precision in which it began. Whether X is finite it finds out.
+        options = FEATURES if earlier is None else {**FEATURES, "dtype": earlier.W.dtype}
+        reset = not hasattr(self, "coef_")
+        X, y = validate_data(self, X, y, reset=reset, ensure_all_finite=False, **options)
+        labels = label_numbers(y, classes)
+        if self.class_weight == "balanced":
+            raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
+        weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
+        checked = validate.as_features(X)
+        targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
+        if earlier is not None:
+            optimizer = copy.deepcopy(earlier)
+        else:  # at the parameters of an earlier fit or of a loaded model, or at zero
+            zeros = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
+            W, b = zeros if reset else (self.coef_, self.intercept_)
+            optimizer = Adam(W.astype(X.dtype), b.astype(X.dtype), bool(self.fit_intercept))
+        optimizer.learning_rate, optimizer.l2 = float(self.learning_rate), float(self.l2)
+        batch_rows = self.batch_size
+        if batch_rows == "auto":  # enough to make progress, each large enough for all cores
+            batch_rows = min(max(len(labels) // 30, 64), _MAX_BATCH)
+        seed = check_random_state(self.random_state).randint(2**31) + optimizer.step
+        with np.errstate(over="ignore", invalid="ignore"):
+            optimizer.see(checked)
+            loss = optimizer.epoch(checked, targets, batch_rows, np.random.default_rng(seed))
+        if not (np.isfinite(optimizer.W).all() and np.isfinite(loss)):
+            check_array(X, accept_sparse="csr", input_name="X")  # NaN or inf: raises and says so
+            raise ValueError("the loss overflows: lower learning_rate, or scale the features down")
+        self._optimizer, self.classes_, self.loss_ = optimizer, classes, loss
+        self.coef_: Array = optimizer.W
+        self.intercept_: Array = optimizer.b
+        self.n_iter_ = getattr(self, "n_iter_", 0) + 1
+        return self
+
+    def _check_classes(self, classes: Any, first: bool) -> Array:
+        """Return all classes there will be, which must be those of earlier calls."""
+        if classes is None:
+            if not hasattr(self, "classes_"):
+                raise ValueError("classes: expected all labels in the first call of partial_fit")
+            return np.asarray(self.classes_)
+        classes = np.unique(classes)
+        if len(classes) < 2:
+            raise ValueError(f"classes: expected at least two labels, got {classes}")
+        if (not first or hasattr(self, "coef_")) and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"classes: expected {self.classes_} as before, got {classes}")
+        return np.asarray(classes)
+
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's description of what this estimator takes."""
         tags = super().__sklearn_tags__()
@@ -169,8 +249,7 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
     def _logits(self, X: Any) -> Array:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, **FEATURES)
-        logits: Array = X @ self.coef_.T + self.intercept_
-        return logits
+        return np.asarray(X @ self.coef_.T + self.intercept_)
 
     @_shared
     def decision_function(self, X: Any) -> Array:
@@ -202,8 +281,7 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
         <raises>
         """
         best = self._logits(X).argmax(axis=1)
-        labels: Array = self.classes_[best]
-        return labels
+        return np.asarray(self.classes_[best])
 
     @_shared
     def predict_proba(self, X: Any) -> Array:
@@ -218,8 +296,7 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
 
         <raises>
         """
-        probabilities: Array = reference.softmax(self._logits(X), axis=1)
-        return probabilities
+        return np.asarray(reference.softmax(self._logits(X), axis=1))
 
     @_shared
     def predict_log_proba(self, X: Any) -> Array:
@@ -234,5 +311,4 @@ class SoftmaxRegression(CallbackSupportMixin, PartialFit, ClassifierMixin, BaseE
 
         <raises>
         """
-        logarithms: Array = reference.log_softmax(self._logits(X), axis=1)
-        return logarithms
+        return np.asarray(reference.log_softmax(self._logits(X), axis=1))

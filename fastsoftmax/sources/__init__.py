@@ -1,7 +1,5 @@
 """Sources of chunks: data sets on disk that may be larger than memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -137,17 +135,30 @@ def open_source(
     """
     path = Path(path)
     kind = file_format(path, format)
-    source = _open(
-        path,
-        kind,
-        format is not None,
-        target,
-        features,
-        chunk_rows,
-        zero_based,
-        n_features,
-        labelled,
-    )
+    if kind not in TABLES and (target is not None or features is not None):
+        raise ValueError(f"{path}: target and features are for files whose columns have names")
+    if kind in TABLES and labelled and target is None:
+        raise ValueError(f"{path}: no labels: name their column with target")
+    source: ChunkSource
+    if kind == "parquet":
+        from fastsoftmax.sources._parquet import ParquetSource
+
+        any_name = format is not None
+        source = ParquetSource(path, target if labelled else None, features, chunk_rows, any_name)
+    elif kind in TABLES:
+        from fastsoftmax.sources._text import CSVSource
+
+        separator = "," if kind == "csv" else "\t"
+        source = CSVSource(path, target if labelled else None, features, chunk_rows, separator)
+    elif kind == "svmlight":
+        from fastsoftmax.sources._text import SvmlightSource
+
+        known = None if zero_based == "auto" else zero_based
+        source = SvmlightSource(path, chunk_rows, known, n_features)
+    elif kind == "npz":
+        source = open_npz(path, chunk_rows, labelled)
+    else:
+        source = NpySource(path, chunk_rows, labelled)
     if n_features is not None and source.n_features != n_features:
         raise ValueError(f"{path}: expected {n_features} features, got {source.n_features}")
     if classes is not None and labelled:
@@ -158,39 +169,3 @@ def open_source(
                 f"others, {describe(unknown)}"
             )
     return source
-
-
-def _open(
-    path: Path,
-    kind: Format,
-    any_name: bool,
-    target: str | None,
-    features: list[str] | None,
-    chunk_rows: int | None,
-    zero_based: bool | Literal["auto"],
-    n_features: int | None,
-    labelled: bool,
-) -> ChunkSource:
-    """Open a data set of a known format; see `open_source`."""
-    if kind in TABLES:
-        if labelled and target is None:
-            raise ValueError(f"{path}: no labels: name their column with target")
-        target = target if labelled else None
-        if kind == "parquet":
-            from fastsoftmax.sources._parquet import ParquetSource
-
-            return ParquetSource(path, target, features, chunk_rows, any_name)
-        from fastsoftmax.sources._text import CSVSource
-
-        return CSVSource(path, target, features, chunk_rows, "," if kind == "csv" else "\t")
-    if target is not None or features is not None:
-        raise ValueError(f"{path}: target and features are for files whose columns have names")
-    if kind == "svmlight":
-        from fastsoftmax.sources._text import SvmlightSource
-
-        return SvmlightSource(
-            path, chunk_rows, None if zero_based == "auto" else zero_based, n_features
-        )
-    if kind == "npz":
-        return open_npz(path, chunk_rows, labelled)
-    return NpySource(path, chunk_rows, labelled)

@@ -4,8 +4,6 @@ A file of a few bytes may announce 10^15 elements, and one of a few megabytes ma
 gigabytes. NumPy's own reader evaluates headers as Python code, and warns about some damaged ones.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re
@@ -16,7 +14,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from fastsoftmax.sources._chunk_source import Array
+from fastsoftmax.reference import Array
 
 _MAGIC = b"\x93NUMPY"
 # Longest header, as in NumPy; usual ones have 118 bytes.
@@ -56,19 +54,13 @@ def read_headers(
     (see `_SMALL_BYTES`).
     """
     with _archive(path) as archive:
-        return {
-            name: _check_size(archive, info, header, most_times)
-            for name, info, header, _ in _members(archive, names)
-        }
+        return {name: header for name, header, _ in _members(archive, names, most_times)}
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, Array]:
     """Read those of the named arrays that a .npz file has, without pickle, and no others."""
     with _archive(path) as archive:
-        return {
-            name: _read(file, _check_size(archive, info, header))
-            for name, info, header, file in _members(archive, names)
-        }
+        return {name: _read(file, header) for name, header, file in _members(archive, names)}
 
 
 def list_arrays(path: Path) -> list[str]:
@@ -113,27 +105,25 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _members(
-    archive: zipfile.ZipFile, names: Collection[str]
-) -> Iterator[tuple[str, zipfile.ZipInfo, Header, IO[bytes]]]:
-    """Yield each of the named arrays that is there, with its file open behind the header."""
+    archive: zipfile.ZipFile, names: Collection[str], most_times: int = _MOST_TIMES
+) -> Iterator[tuple[str, Header, IO[bytes]]]:
+    """Yield each of the named arrays that is there, with its file open behind the header.
+
+    An array is refused that is not as long as its header says, or unpacks to far too much.
+    """
     for name in names:
-        if (member := f"{name}.npy") in archive.namelist():
-            with archive.open(member) as file:
-                yield name, archive.getinfo(member), _read_header(file), file
-
-
-def _check_size(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header, most_times: int = _MOST_TIMES
-) -> Header:
-    """Refuse an array that is not as long as its header says, or unpacks to far too much."""
-    size = header.file_size
-    if size != info.file_size:
-        raise ValueError(f"{info.filename}: not as long as its header says")
-    # The archive may lie about the compressed size, too.
-    compressed = min(info.compress_size, Path(str(archive.filename)).stat().st_size)
-    if size > _SMALL_BYTES and size > most_times * compressed:
-        raise ValueError(f"{info.filename}: {compressed:,} bytes that unpack to {size:,}")
-    return header
+        if (member := f"{name}.npy") not in archive.namelist():
+            continue
+        with archive.open(member) as file:
+            header, info = _read_header(file), archive.getinfo(member)
+            size = header.file_size
+            if size != info.file_size:
+                raise ValueError(f"{member}: not as long as its header says")
+            # The archive may lie about the compressed size, too.
+            compressed = min(info.compress_size, Path(str(archive.filename)).stat().st_size)
+            if size > _SMALL_BYTES and size > most_times * compressed:
+                raise ValueError(f"{member}: {compressed:,} bytes that unpack to {size:,}")
+            yield name, header, file
 
 
 def _read_header(file: IO[bytes]) -> Header:

@@ -1,20 +1,13 @@
 """NumPy's files, and arrays in memory, as sources of chunks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastsoftmax._evaluation import validate
-from fastsoftmax.sources._archives import (
-    Header,
-    list_arrays,
-    map_array,
-    read_arrays,
-    read_headers,
-)
-from fastsoftmax.sources._chunk_source import Array, ChunkSource, UntakenChunk
+from fastsoftmax.reference import Array
+from fastsoftmax.sources._archives import Header, list_arrays, map_array, read_arrays, read_headers
+from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk
 
 
 class NpySource(ChunkSource):

@@ -1,29 +1,18 @@
 """The base class of sources: chunk sizes, codes of labels, checks of values, random splits."""
 
-from __future__ import annotations
-
 import copy
-import functools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import stack
-from fastsoftmax.sources._labels import (
-    as_labels,
-    describe,
-    index_among,
-    match_labels,
-    merge_labels,
-    whole_as_integers,
-)
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
+from fastsoftmax.sources import _labels
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
@@ -45,7 +34,7 @@ class UntakenChunk(NamedTuple):
     labels: Array | None
 
     @classmethod
-    def of_matrix(cls, where: str, X: Any, labels: Array | None) -> UntakenChunk:
+    def of_matrix(cls, where: str, X: Any, labels: Array | None) -> Self:
         """Return a chunk whose features are an array or a CSR matrix already."""
         return cls(where, X.shape[0], lambda rows: X if rows is None else X[rows], labels)
 
@@ -100,21 +89,17 @@ class ChunkSource:
     zero_based: bool | None = None
 
     def __init__(
-        self,
-        path: Path,
-        n_features: int,
-        feature_names: list[str] | None,
-        files: list[Path] | None = None,
+        self, path: Path, n_features: int, names: list[str] | None, files: list[Path] | None = None
     ) -> None:
-        self.path, self.n_features, self.feature_names = path, n_features, feature_names
-        self.columns, self.n_rows = feature_names, 0
+        self.path, self.n_features, self.feature_names = path, n_features, names
+        self.columns, self.n_rows = names, 0
         self.target: str | None = None
         self.classes: Array = np.empty(0)
         self.digest: tuple[int, ...] = ()
         self.dtype: np.dtype[Any] | None = None
         self._found: Array = np.empty(0)  # the distinct labels as the file has them, sorted
         self._codes: Array | None = None  # of each of them, where it is not its index
-        self._sides: list[Callable[[int, int], Array]] = []  # which rows; see `_drawn`
+        self._sides: list[tuple[Any, int, bool]] = []  # seed, threshold and side of each split
         self._total = 0  # number of rows of which these are one side
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
@@ -142,7 +127,11 @@ class ChunkSource:
         """
         sums = (0, 0)
         for where, X, labels in self._pass(labelled=True):
-            codes = self._encode(where, labels)
+            codes = self._index(where, labels)
+            if codes is None:
+                raise ValueError(f"{where}: labels that were not there when the source was opened")
+            if self._codes is not None:
+                codes = self._codes[codes]
             if not self.digest:
                 _check_finite(where, X, self.feature_names)
                 sums = _checksum(X, sums[0]), zlib.crc32(codes.astype(np.int64).data, sums[1])
@@ -197,19 +186,16 @@ class ChunkSource:
         ValueError
             If no label is among the classes, or if two classes are one as labels of this file.
         """
-        classes = as_labels("classes", np.asarray(classes))
-        try:
-            codes = match_labels(self._found, classes)
+        classes = _labels.as_labels("classes", np.asarray(classes))
+        with validate.naming(str(self.path)):
+            codes = _labels.match_labels(self._found, classes)
             if (codes < 0).all():
-                raise ValueError(
-                    f"expected labels that are {describe(classes)}, got {describe(self._found)}"
-                )
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from None
+                wanted, got = _labels.describe(classes), _labels.describe(self._found)
+                raise ValueError(f"expected labels that are {wanted}, got {got}")
         self.classes, self._codes = classes, codes
         return self._found[codes < 0]
 
-    def split(self, fraction: float, seed: int = 0) -> tuple[ChunkSource, ChunkSource]:
+    def split(self, fraction: float, seed: int = 0) -> tuple[Self, Self]:
         """Split the rows at random; nothing is stored for it.
 
         Parameters
@@ -238,8 +224,7 @@ class ChunkSource:
         sources = copy.copy(self), copy.copy(self)
         for source, drawn in zip(sources, (False, True), strict=True):
             source.digest, source._total = (), total
-            side = functools.partial(_drawn, key, int(fraction * 2**64), drawn)
-            source._sides = [*self._sides, side]
+            source._sides = [*self._sides, (key, int(fraction * 2**64), drawn)]
             source.n_rows = sum(
                 len(source._numbers(first, min(step, total - first)))
                 for first in range(0, total, step)
@@ -270,8 +255,12 @@ class ChunkSource:
 
     def _numbers(self, first: int, n_rows: int) -> Array:
         """Return which of the rows from ``first`` on are on this side of all splits."""
-        drawn = [side(first, n_rows) for side in self._sides]
-        return np.flatnonzero(np.logical_and.reduce(drawn))
+        # A seed and a row's number alone decide; the probability is threshold / 2^64.
+        kept = np.ones(n_rows, bool)
+        for seed, threshold, drawn in self._sides:
+            numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
+            kept &= (numbers < threshold) == drawn
+        return np.flatnonzero(kept)
 
     def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         """Yield all rows of the files, with or without their labels."""
@@ -290,32 +279,18 @@ class ChunkSource:
         """Set ``n_rows`` and ``classes`` from all labels; each chunk says where they come from."""
         found: Array | None = None
         for where, labels in chunks:
-            labels = as_labels(where, labels)
+            labels = _labels.as_labels(where, labels)
             self.n_rows += len(labels)
             if len(labels):
                 labels = np.unique(labels)
-                found = labels if found is None else merge_labels(where, found, labels)
+                found = labels if found is None else _labels.merge_labels(where, found, labels)
         if found is None:
             raise ValueError(f"{self.path}: no rows")
-        self.classes = self._found = whole_as_integers(found)
+        self.classes = self._found = _labels.whole_as_integers(found)
 
     def _index(self, where: str, labels: Array) -> Array | None:
         """Return the index of each label among those found, None if one is not there."""
-        return index_among(as_labels(where, labels), self._found)
-
-    def _encode(self, where: str, labels: Array) -> Array:
-        """Return the codes of labels as a file has them."""
-        codes = self._index(where, labels)
-        if codes is None:
-            raise ValueError(f"{where}: labels that were not there when the source was opened")
-        return codes if self._codes is None else self._codes[codes]
-
-
-def _drawn(seed: int | list[int], threshold: int, drawn: bool, first: int, n_rows: int) -> Array:
-    """Return which of the rows from ``first`` on are drawn, or else which are not drawn."""
-    # The seed and a row's number alone decide; the probability is threshold / 2^64.
-    numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
-    return np.asarray((numbers < threshold) == drawn)
+        return _labels.index_among(_labels.as_labels(where, labels), self._found)
 
 
 def select_columns(
@@ -325,10 +300,7 @@ def select_columns(
     features: list[str] | None,
     left_out: Callable[[str], Any],
 ) -> list[str]:
-    """Check that the columns asked for are there, and return those of the features.
-
-    Where no features are asked for, these are all but those that ``left_out`` tells.
-    """
+    """Return the columns of the features, by default all that are not ``left_out``; check all."""
     twice = [name for name, count in Counter(present).items() if count > 1]
     twice += [name for name, count in Counter(features).items() if count > 1]
     if twice:

@@ -1,7 +1,5 @@
 """Formats of files: what their names and first lines tell; and files that are compressed."""
 
-from __future__ import annotations
-
 import bz2
 import contextlib
 import gzip
@@ -55,14 +53,12 @@ def file_format(path: Path, format: Format | None = None) -> Format:
 
 def named_format(path: Path) -> Format | None:
     """Return the format that the name of a file tells, that of compressed text included."""
-    found = _SUFFIXES.get(path.suffix.lower())
-    if path.suffix.lower() in _COMPRESSED or path.suffix.lower() == ".zip":
-        found = _SUFFIXES.get(Path(path.stem).suffix.lower())
-        if found not in ("csv", "tsv", "svmlight"):
-            return None
-        if path.suffix.lower() == ".zip" and found == "svmlight":
-            return None
-    return found
+    suffix = path.suffix.lower()
+    if suffix not in (*_COMPRESSED, ".zip"):
+        return _SUFFIXES.get(suffix)
+    found = _SUFFIXES.get(Path(path.stem).suffix.lower())
+    texts = ("csv", "tsv") if suffix == ".zip" else ("csv", "tsv", "svmlight")
+    return found if found in texts else None
 
 
 def open_bytes(path: Path, mode: Literal["rb", "wb"], name: Path | None = None) -> IO[bytes]:

@@ -1,15 +1,12 @@
 """Labels as files have them: which type they are of, and how those of two files are compared."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 # Text is a number only if it is one in plain ASCII. Python's int() and float() also take "1_0" and
 # digits of all scripts, and would make one class of "1_0" and "10", or of "007" and "7".
@@ -24,21 +21,21 @@ _MAX_WHOLE = 2**53
 
 def as_labels(where: str, labels: Array) -> Array:
     """Return labels as int64, uint64, decimals, booleans or text, and refuse missing ones."""
-    if labels.dtype.kind == "O":
+    kind = labels.dtype.kind
+    if kind == "O":
         if any(isinstance(label, np.ndarray | list | tuple | dict) for label in labels):
             raise ValueError(f"{where}: expected labels that are numbers or strings, got others")
         if any(label is None or label != label for label in labels):
             raise ValueError(f"{where}: missing labels")
         return labels.astype(str)
-    if labels.dtype.kind not in "iubfUT":
-        raise ValueError(
-            f"{where}: expected labels that are numbers or strings, got {labels.dtype}"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+    if kind not in "iubfUT":
+        got = labels.dtype
+        raise ValueError(f"{where}: expected labels that are numbers or strings, got {got}")
+    if kind == "f" and not np.isfinite(labels).all():
         raise ValueError(f"{where}: missing or infinite labels")
-    if labels.dtype.kind == "T":
+    if kind == "T":
         return labels.astype(str)
-    if labels.dtype.kind in "iu" and labels.dtype != np.uint64:
+    if kind in "iu" and labels.dtype != np.uint64:
         return labels.astype(np.int64, copy=False)
     return labels
 
@@ -92,10 +89,7 @@ def index_among(labels: Array, found: Array) -> Array | None:
 
 
 def typed(texts: list[str]) -> Array:
-    """Return texts as integers if all are, else as decimals if all are, else as they are.
-
-    They stay texts where numbers of their type could not tell them apart.
-    """
+    """Return texts as integers or else as decimals, if all are and these tell them apart."""
     stripped = [text.strip(" \t") for text in texts]
     if all(map(_INTEGER.fullmatch, stripped)):
         integers = [int(text) for text in stripped]

@@ -1,7 +1,5 @@
 """Parquet files as sources of chunks."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
@@ -15,9 +13,9 @@ import numpy as np
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.stream import read_ahead
+from fastsoftmax.reference import Array
 from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
 from fastsoftmax.sources._formats import files_of, named_format
-from fastsoftmax.sources._labels import Array
 from fastsoftmax.sources._table_rows import Columns
 
 try:
@@ -44,7 +42,7 @@ _INDEX = re.compile("__index_level_[0-9]+__")
 
 
 class _File(NamedTuple):
-    """A Parquet file and its footer.
+    """A Parquet file, its footer, and its schema with the constants that belong to it.
 
     ``ends`` has for each row group the number of the row after its last. ``constants`` are the
     columns whose one value stands in the names of the folders (hive partitions).
@@ -52,6 +50,7 @@ class _File(NamedTuple):
 
     path: Path
     footer: Any
+    schema: Any
     ends: Array
     constants: dict[str, Any]
 
@@ -102,11 +101,11 @@ class ParquetSource(ChunkSource):
         any_name: bool,
     ) -> None:
         self._files = _open_all(path, any_name)
-        schema, *others = (_schema(file) for file in self._files)
+        schema = self._files[0].schema
         index = _index_columns(self._files[0].path, schema)
         columns = select_columns(path, schema.names, target, features, index)
-        for file, other in zip(self._files[1:], others, strict=True):
-            _check_schema(file.path, other, schema, columns, target)
+        for file in self._files[1:]:
+            _check_schema(file, schema, columns, target)
         self._widths = {name: self._width(schema, name) for name in columns}
         names = [
             name if width is None else f"{name}[{i}]"
@@ -162,13 +161,11 @@ class ParquetSource(ChunkSource):
                 columns = Columns(self._features(file, first, batch), dtype)
                 labels = _to_numpy(batch.column(len(self._widths))) if labelled else None
                 for start in range(0, len(batch), rows):
-                    stop = min(start + rows, len(batch))
-                    yield UntakenChunk(
-                        file.where(first + start, first + stop),
-                        stop - start,
-                        functools.partial(_take, columns, blocks, start, stop),
-                        None if labels is None else labels[start:stop],
-                    )
+                    part = range(start, min(start + rows, len(batch)))
+                    where = file.where(first + part.start, first + part.stop)
+                    take = functools.partial(_take, columns, blocks, part)
+                    of_part = None if labels is None else labels[part.start : part.stop]
+                    yield UntakenChunk(where, len(part), take, of_part)
 
     def _features(self, file: _File, first: int, batch: Any) -> list[Array]:
         """Return the columns of features of a batch, and refuse missing values."""
@@ -192,18 +189,16 @@ class ParquetSource(ChunkSource):
         return arrays
 
 
-def _take(
-    columns: Columns, blocks: Iterator[Array], start: int, stop: int, numbers: Array | None
-) -> Array:
-    """Write the rows from ``start`` to ``stop``, or some of them, into the next block."""
-    block, n_rows = next(blocks), stop - start
+def _take(columns: Columns, blocks: Iterator[Array], rows: range, numbers: Array | None) -> Array:
+    """Write these rows of the columns, or some of them, into the next block."""
+    block, n_rows = next(blocks), len(rows)
     places = np.arange(n_rows)
     if numbers is not None:
         # Leaving rows out while writing costs more than giving them all one place at the end.
         n_rows = len(numbers)
         places[:] = len(block) - 1
         places[numbers] = np.arange(n_rows)
-    columns.interleave(start, places, block)
+    columns.interleave(rows.start, places, block)
     return block[:n_rows]
 
 
@@ -246,21 +241,13 @@ def _open(path: Path, constants: dict[str, Any]) -> _File:
     """Read the footer of a file."""
     try:
         footer = pq.read_metadata(path)
+        schema = footer.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path}: not a readable Parquet file: {error}") from None
-    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
-    return _File(path, footer, np.cumsum(sizes), constants)
-
-
-def _schema(file: _File) -> Any:
-    """Return the schema of a file and of the constants that belong to it."""
-    try:
-        schema = file.footer.schema.to_arrow_schema()
-    except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{file.path}: not a readable Parquet file: {error}") from None
-    for name, value in file.constants.items():
+    for name, value in constants.items():
         schema = schema.append(pa.field(name, value.type))
-    return schema
+    sizes = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    return _File(path, footer, schema, np.cumsum(sizes), constants)
 
 
 def _index_columns(path: Path, schema: Any) -> Callable[[str], bool]:
@@ -273,10 +260,9 @@ def _index_columns(path: Path, schema: Any) -> Callable[[str], bool]:
     return lambda name: name in index or _INDEX.fullmatch(name) is not None
 
 
-def _check_schema(
-    path: Path, schema: Any, expected: Any, columns: list[str], target: str | None
-) -> None:
+def _check_schema(file: _File, expected: Any, columns: list[str], target: str | None) -> None:
     """Refuse a file whose columns differ from those of the first one."""
+    path, schema = file.path, file.schema
     for name in columns if target is None else [*columns, target]:
         if schema.names.count(name) != 1:
             what = "more than one" if name in schema.names else "no"

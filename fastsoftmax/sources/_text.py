@@ -1,7 +1,5 @@
 """CSV and svmlight files as sources of chunks."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import itertools
@@ -14,9 +12,10 @@ import numpy as np
 import pandas as pd
 from sklearn.datasets import load_svmlight_file
 
+from fastsoftmax.reference import Array
 from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
 from fastsoftmax.sources._formats import open_bytes, reading
-from fastsoftmax.sources._labels import Array, typed
+from fastsoftmax.sources._labels import typed
 
 # Text of a chunk of an svmlight file, unless its number of rows is given.
 _SVMLIGHT_BYTES = 8 << 20

@@ -58,7 +58,7 @@ def test_truncated_and_flipped_models(iris, command):
 
 
 def test_truncated_and_flipped_checkpoints(digits, command, monkeypatch):
-    monkeypatch.setattr("fastsoftmax.warmup", lambda dtypes: None)  # half of the time
+    monkeypatch.setattr("fastsoftmax.warmup", lambda dtypes, kernels: None)  # half of the time
     assert command(*TRAIN).code == 0
     errors = command(*TRAIN).err
     assert errors.startswith("going on from iteration 8 in c.npz\nwarning: stopped after 8 ")
@@ -323,7 +323,7 @@ def rewritten(old, new):
     ],
 )
 def test_wrong_values_in_checkpoints(change, digits, command, monkeypatch):
-    monkeypatch.setattr("fastsoftmax.warmup", lambda dtypes: None)
+    monkeypatch.setattr("fastsoftmax.warmup", lambda dtypes, kernels: None)
     assert command(*TRAIN).code == 0
     arrays = archive_of(digits / "c.npz")
     header = str(arrays.pop("header"))

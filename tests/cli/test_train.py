@@ -84,5 +84,5 @@ def test_too_large_is_one_line(error, message, iris, command, monkeypatch):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("fastsoftmax.sources.open_source", fail)
+    monkeypatch.setattr("fastsoftmax.cli._train.open_source", fail)
     assert command("train", "iris.csv", "--target", "species")[::2] == (2, f"error: {message}\n")

@@ -15,6 +15,7 @@ from problems import make_problem
 import fastsoftmax
 from fastsoftmax._evaluation import threads
 from fastsoftmax._evaluation.plans import make_plan, make_sparse_plan, n_workers
+from fastsoftmax._kernels.linear.slots import run_slots
 
 SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400)]
 
@@ -42,14 +43,12 @@ def test_one_thread_the_team_and_numbas_threads_agree_bitwise(
 ):
     problem = make_problem(*shape, dtype)
     crews = []
-    entry_point = threads.entry_point
 
-    def spy(kernel, arguments):
-        if kernel.py_func.__name__ == "run_slots":
-            crews.append(arguments[-1])
-        return entry_point(kernel, arguments)
+    def spy(job, arrays, crew):
+        crews.append(crew)
+        run_slots(job, arrays, crew)
 
-    monkeypatch.setattr(threads, "entry_point", spy)
+    monkeypatch.setattr("fastsoftmax._evaluation.accumulators.run_slots", spy)
     results = []
     for count, team in ((1, True), (2, True), (2, False)):
         thread_count(count)

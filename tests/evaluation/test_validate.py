@@ -45,11 +45,7 @@ BAD = {
     ),
     "weight NaN": ({"sample_weight": weights(1, np.nan, 1, 1, 1, 1)}, ValueError, "sample_weight"),
     "weight inf": ({"sample_weight": weights(1, np.inf, 1, 1, 1, 1)}, ValueError, "sample_weight"),
-    "weights zero": (
-        {"sample_weight": np.zeros(6)},
-        ValueError,
-        "every row is ignored",
-    ),
+    "weights zero": ({"sample_weight": np.zeros(6)}, ValueError, "every row is ignored"),
     "weights too few": ({"sample_weight": np.ones(5)}, ValueError, "sample_weight: expected shape"),
     "weights of objects": ({"sample_weight": np.ones(6, object)}, TypeError, "sample_weight"),
     "l2 negative": ({"l2": -1e-3}, ValueError, "l2: expected a finite number >= 0"),

@@ -27,8 +27,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"class_weight": {"ant": 3.0}}, {"solver": "newton-cg", "fit_intercept": False}],
+    "options", [{}, {"class_weight": {"ant": 3.0}}, {"solver": "newton-cg", "fit_intercept": False}]
 )
 def test_files(problem, options, tmp_path):
     X, y = problem

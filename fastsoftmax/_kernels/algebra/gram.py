@@ -4,8 +4,6 @@ A BLAS could compute them, but leaves its threads spinning on the cores for 0.1 
 of a fit took three times as long beside them. And here only half of a symmetric matrix is computed.
 """
 
-from __future__ import annotations
-
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.tasks import draw_task, share_out
 from fastsoftmax._kernels.vector.calls import pack_call

@@ -1,7 +1,5 @@
 """Columns that lie apart in memory, put side by side in rows."""
 
-from __future__ import annotations
-
 from numba import types
 from numba.extending import intrinsic
 

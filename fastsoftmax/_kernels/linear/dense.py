@@ -19,8 +19,6 @@ For the Hessian's product a tile also has K logits in the direction. They lie be
 the next tile's own will be, and those of the last tile in ``t``, which is free then.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

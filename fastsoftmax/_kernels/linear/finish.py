@@ -1,7 +1,5 @@
 """The end of an evaluation: slabs are added up, and the gradient is divided and penalised."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from fastsoftmax._kernels.jit import helper, kernel

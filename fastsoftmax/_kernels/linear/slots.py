@@ -3,8 +3,6 @@
 Which worker runs a slot does not matter, so every number of workers ends in the same bits.
 """
 
-from __future__ import annotations
-
 from numba.extending import overload
 
 from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, kernel

@@ -13,8 +13,6 @@ The helpers take `Nonzeros` instead of the problem, whose arrays would have thei
 at every call: that took 60 ns a row.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +22,7 @@ from fastsoftmax._kernels.linear.dense import Tile, transform_tile
 from fastsoftmax._kernels.modes import DIAGONAL, LOSS
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT
-from fastsoftmax._kernels.vector.gather import (
-    AHEAD,
-    MAX_VECTORS,
-    SEGMENT,
-    Segment,
-    gather,
-    scatter,
-)
+from fastsoftmax._kernels.vector.gather import AHEAD, MAX_VECTORS, SEGMENT, Segment, gather, scatter
 from fastsoftmax._kernels.vector.simd import (
     advance,
     as_int64_pointer,

@@ -5,8 +5,6 @@ is read twice, from L1 the second time, while the next one is prefetched: rows l
 the hardware to do it. Sums lie in three rows of ``job.padded`` elements: maxima, counts, the rest.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -16,8 +16,6 @@ strip, takes columns from both sides: in the table the columns of the next strip
 the last one the first ones again.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

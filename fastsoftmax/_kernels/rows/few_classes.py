@@ -17,8 +17,6 @@ or to nobody. For later blocks they are the end of the block before, which has n
 kept what they need (`keep_last`).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 
@@ -35,12 +33,7 @@ from fastsoftmax._kernels.rows.few_row_values import (
     take_sums,
 )
 from fastsoftmax._kernels.rows.results import put
-from fastsoftmax._kernels.softmax.losses import (
-    N_STATISTICS,
-    gather_weights,
-    label_of,
-    row_factors,
-)
+from fastsoftmax._kernels.softmax.losses import N_STATISTICS, gather_weights, label_of, row_factors
 from fastsoftmax._kernels.vector.exp_log import exp, log
 from fastsoftmax._kernels.vector.lanes import count_lanes
 from fastsoftmax._kernels.vector.simd import (

@@ -4,8 +4,6 @@ Maxima and sums are taken of as many rows at once as a vector has lanes. `spread
 rows into the lanes of their logits by one permutation, wherever in a row a vector begins.
 """
 
-from __future__ import annotations
-
 import math
 
 from fastsoftmax._kernels.jit import helper, inlined

@@ -5,8 +5,6 @@ two are compiled apart, by an argument ``few`` that is True or None: of a branch
 may be None Numba compiles one side only, and each side is half of the time that compiling takes.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -16,8 +16,6 @@ with a vector to spare), two vectors for `FinishedRow.joint`, the numbers of eve
 ones, and for soft targets a row of logits and a row of targets.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -8,8 +8,6 @@ put together in ``joint`` before it is streamed:
     written    stream    stream    by joint  stream
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from fastsoftmax._kernels.jit import helper, inlined

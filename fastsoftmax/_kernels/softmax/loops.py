@@ -11,8 +11,6 @@ as two numbers: ``count``, how many values equal m, and ``rest``, Σ exp(z - m) 
 may be passed over when the maximum is taken: it shows in the sum.
 """
 
-from __future__ import annotations
-
 import math
 
 from fastsoftmax._kernels.jit import helper, inlined
@@ -104,6 +102,17 @@ def target_over(z, t, n, step, m):
 
 
 @helper
+def chosen_over(z, n, step, chosen):
+    """z[i] in the lanes where ``chosen`` is i, and z[0] where it is none of them."""
+    value = load(z)
+    number, one = splat(0.0, value), splat(1.0, value)
+    for i in range(1, n):
+        number = number + one
+        value = select(chosen == number, load(advance(z, i * step)), value)
+    return value
+
+
+@helper
 def scale_over(q, n, step, factor):
     """q[i] *= factor; 0 where the factor is 0, whatever q is."""
     zero = splat(0.0, factor)
@@ -111,6 +120,18 @@ def scale_over(q, n, step, factor):
     for i in range(n):
         p = advance(q, i * step)
         store(p, select(nothing, zero, load(p) * factor))
+
+
+@helper
+def scale_less_label_over(q, n, step, factor, label, weight):
+    """q[i] = q[i]·factor, less the weight where i is the label; 0 where the factor is 0."""
+    zero, one = splat(0.0, factor), splat(1.0, factor)
+    nothing, number = factor == zero, zero
+    for i in range(n):
+        p = advance(q, i * step)
+        value = select(nothing, zero, load(p) * factor)
+        store(p, value - select(label == number, weight, zero))
+        number = number + one
 
 
 @helper

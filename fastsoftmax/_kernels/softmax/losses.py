@@ -16,16 +16,16 @@ weight 0 are treated alike. A plain label y is t = e_y, of which only the one el
 Only soft targets (label smoothing, probabilities) are laid out as a second tile.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.softmax.loops import (
+    chosen_over,
     dot_over,
     exp_over,
     maximum_over,
     scale_deviation_over,
+    scale_less_label_over,
     scale_less_target_over,
     scale_over,
     scale_variance_over,
@@ -33,7 +33,7 @@ from fastsoftmax._kernels.softmax.loops import (
 )
 from fastsoftmax._kernels.vector.emit import WIDTH
 from fastsoftmax._kernels.vector.exp_log import log
-from fastsoftmax._kernels.vector.lanes import lane, sum_lanes
+from fastsoftmax._kernels.vector.lanes import lane, lane_numbers, sum_lanes
 from fastsoftmax._kernels.vector.simd import (
     LANES_64,
     advance,
@@ -43,6 +43,8 @@ from fastsoftmax._kernels.vector.simd import (
     lane_count,
     load,
     load_double,
+    load_first,
+    load_labels,
     select,
     splat,
     store,
@@ -52,6 +54,11 @@ from fastsoftmax._kernels.vector.simd import (
 # What is known of a row: m, Σexp(z - m), ⟨t, m - z⟩, s, T, and what exp(z - m) is scaled by in the
 # gradient. ``statistics`` holds all rows' maxima, then all rows' sums, and so on.
 MAXIMUM, SUM, GAP, WEIGHT, TOTAL, FACTOR, N_STATISTICS = range(7)
+
+
+# Up to so many classes, to compare every class with a vector of labels takes less time than to look
+# up label after label.
+_COMPARED_CLASSES = 32
 
 
 class Terms(NamedTuple):
@@ -84,29 +91,44 @@ def label_of(terms, row, n_classes):
 
 
 @helper
-def gather_rows(terms, first, rows, n_classes, z, statistics):
-    """Set row scales and, for plain labels, gaps m - z_y and T; all 0 in rows past ``rows``."""
-    tile = tile_rows(z)
+def compares_labels(n_classes):
+    """Whether labels are found by comparing them with every class, a vector of rows at a time."""
+    return n_classes <= _COMPARED_CLASSES
+
+
+@helper
+def labels_of(terms, first, rows, like):
+    """Labels of as many rows as a vector has lanes, as floats; 0 behind ``rows`` of them."""
+    return load_labels(advance(as_int64_pointer(terms.labels), first), rows, like)
+
+
+@helper
+def gather_gaps(terms, first, rows, n_classes, z, statistics):
+    """Set the gaps m - z_y of rows with plain labels, and T, which is 1."""
+    lanes, tile = lane_count(z), tile_rows(z)
     maxima, gap = advance(statistics, MAXIMUM * tile), advance(statistics, GAP * tile)
-    total = advance(statistics, TOTAL * tile)
-    gather_weights(terms, first, rows, tile, advance(statistics, WEIGHT * tile), z)
-    if not terms.soft:
+    for v in range(0, tile, lanes):
+        m = load(advance(maxima, v))
+        store(advance(statistics, TOTAL * tile + v), splat(1.0, m))
+        if compares_labels(n_classes):
+            label = labels_of(terms, first + v, rows - v, m)
+            store(advance(gap, v), m - chosen_over(advance(z, v), n_classes, tile, label))
+    if not compares_labels(n_classes):
         for r in range(rows):
             gap[r] = maxima[r] - z[label_of(terms, first + r, n_classes) * tile + r]
-            total[r] = 1.0
         for r in range(rows, tile):
             gap[r] = 0.0
-            total[r] = 0.0
 
 
 @helper
 def gather_weights(terms, first, rows, width, weight, like):
-    """Set row scales; 0 in the rows past ``rows`` up to ``width``."""
-    weights = as_pointer(terms.weight, like)
-    for r in range(rows):
-        weight[r] = weights[first + r] if terms.weight != 0 else 1.0
-    for r in range(rows, width):
-        weight[r] = 0.0
+    """Set row scales; 0 in the rows past ``rows`` up to ``width``, which is whole vectors."""
+    weights, zero = advance(as_pointer(terms.weight, like), first), splat(0.0, load(weight))
+    for v in range(0, width, lane_count(weight)):
+        scales = select(lane_numbers(zero) < splat(rows - v, zero), splat(1.0, zero), zero)
+        if terms.weight != 0:
+            scales = load_first(advance(weights, v), rows - v, zero)
+        store(advance(weight, v), scales)
 
 
 @helper
@@ -174,7 +196,9 @@ def loss_tile(terms, first, rows, n_classes, z, t, statistics, gradient):
     maxima = advance(statistics, MAXIMUM * tile)
     for v in range(0, tile, lanes):
         store(advance(maxima, v), maximum_over(advance(z, v), n_classes, tile))
-    gather_rows(terms, first, rows, n_classes, z, statistics)
+    gather_weights(terms, first, rows, tile, advance(statistics, WEIGHT * tile), z)
+    if not terms.soft:
+        gather_gaps(terms, first, rows, n_classes, z, statistics)
     for v in range(0, tile, lanes):
         column, row = advance(z, v), advance(statistics, v)
         m = load(advance(row, MAXIMUM * tile))
@@ -199,9 +223,12 @@ def subtract_targets(terms, first, rows, n_classes, z, t, statistics):
         factor, weight = load(advance(row, FACTOR * tile)), load(advance(row, WEIGHT * tile))
         if terms.soft:
             scale_less_target_over(column, advance(t, v), n_classes, tile, factor, weight)
+        elif compares_labels(n_classes):
+            label = labels_of(terms, first + v, rows - v, weight)
+            scale_less_label_over(column, n_classes, tile, factor, label, weight)
         else:
             scale_over(column, n_classes, tile, factor)
-    if not terms.soft:
+    if not terms.soft and not compares_labels(n_classes):
         for r in range(rows):
             z[label_of(terms, first + r, n_classes) * tile + r] -= weights[r]
 

@@ -1,7 +1,5 @@
 """Integers that threads share, and how a thread waits for another one."""
 
-from __future__ import annotations
-
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic

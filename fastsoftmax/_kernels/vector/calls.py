@@ -1,7 +1,5 @@
 """Calls as data: packed by one thread, to be made by any."""
 
-from __future__ import annotations
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils

@@ -4,8 +4,6 @@ A type of LLVM's that is called with a number, or a list of them, makes a consta
 is emitted for Numba's own target, so NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are honoured.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

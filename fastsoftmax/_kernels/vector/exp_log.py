@@ -3,8 +3,6 @@
 `exp` and `log` are stubs that Numba replaces by what the functions below them return.
 """
 
-from __future__ import annotations
-
 import decimal
 import math
 

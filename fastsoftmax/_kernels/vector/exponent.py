@@ -1,7 +1,5 @@
 """What exp and log need of LLVM: polynomials, a table, and a float's exponent taken apart."""
 
-from __future__ import annotations
-
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic

@@ -11,8 +11,6 @@ read and being used: one beyond D becomes column 0, and is reported. (Copying an
 beforehand took a tenth of the time.)
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, NamedTuple
 

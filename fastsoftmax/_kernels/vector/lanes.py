@@ -1,7 +1,5 @@
 """What is done across the lanes of a vector: permutations, counts, sums and maxima."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from llvmlite import ir

@@ -9,8 +9,6 @@ what is not true, and ``reassoc`` would undo the magic-number rounding of exp.
 In an intrinsic the names of its arguments stand for their Numba types.
 """
 
-from __future__ import annotations
-
 import functools
 import operator
 from typing import Any
@@ -204,6 +202,22 @@ def load_first(typingctx, p, n, fill):
         return emit.masked_load(builder, p, emit.first_lanes(builder, n, fill.lanes), rest)
 
     return fill(p, types.intp, fill), codegen(load_masked)
+
+
+@intrinsic
+def load_labels(typingctx, p, n, like):
+    """The first ``n`` int64 numbers at ``p`` as floats, and zeros behind them; reads no further.
+
+    Of numbers that no int32 holds the lowest bits count.
+    """
+
+    def load_and_convert(builder, p, n, _):
+        fill = ir.VectorType(emit.I64, like.lanes)([0] * like.lanes)
+        labels = emit.masked_load(builder, p, emit.first_lanes(builder, n, like.lanes), fill)
+        narrow = builder.trunc(labels, ir.VectorType(emit.I32, like.lanes))
+        return emit.convert(builder, narrow, types.int32, like.dtype)
+
+    return like(p, types.intp, like), codegen(load_and_convert)
 
 
 @intrinsic

@@ -3,8 +3,6 @@
 The vectors are called the rows of a square. Functions that take two squares take them row by row.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

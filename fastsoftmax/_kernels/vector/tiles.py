@@ -1,7 +1,5 @@
 """The micro-kernel: every matrix product of softmax regression is a call of `contract`."""
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import product
 
