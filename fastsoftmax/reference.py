@@ -147,6 +147,7 @@ def _log(head: Array, rest: Array) -> tuple[Array, Array]:
 
 
 def _written(result: Any, out: Array | None) -> Any:
+    """Return the result, in ``out`` if there is one."""
     if out is None:
         return result
     out[...] = result
@@ -261,6 +262,7 @@ def linear_cross_entropy_value_and_grad(
 
 
 def _as_computed(x: Any) -> Any:
+    """Convert X to the dtype that is computed in."""
     if hasattr(x, "tocsr"):
         return x.astype(_as_computed(x.data[:0]).dtype)
     x = np.asarray(x)

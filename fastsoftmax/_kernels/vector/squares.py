@@ -134,6 +134,7 @@ def transpose(typingctx, square):
 
 
 def _transpose(builder, rows):
+    """Transpose a square by exchanging the halves of pairs of its rows, once for each bit of L."""
     lanes, inner = len(rows), 128 // emit.bit_width(rows[0].type.element)
     bits = [1 << i for i in range(lanes.bit_length() - 1)]
     inside = [bit for bit in reversed(bits) if bit < inner]
