@@ -11,11 +11,13 @@ from fastsoftmax._evaluation.memory import address, aligned
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._evaluation.terms import make_terms
 from fastsoftmax._evaluation.threads import n_threads, run
-from fastsoftmax._kernels.linear.dense import DenseProblem, pack_panels
+from fastsoftmax._kernels.linear.dense import DenseProblem
 from fastsoftmax._kernels.linear.finish import Finish, finish_slabs
+from fastsoftmax._kernels.linear.panels import pack_panels
+from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
-from fastsoftmax._kernels.modes import GRADIENT, LOSS
+from fastsoftmax._kernels.modes import GRADIENT, LOSS, PRODUCT
 
 Array = npt.NDArray[Any]
 
@@ -52,6 +54,9 @@ class Accumulator:
             self.row_biases = np.concatenate(
                 [self.bias, np.zeros_like(self.bias) if c is None else c]
             )
+        self.shares_blocks = (
+            False  # whether the tiles of a block may be worked on by several threads
+        )
         self.slabs = aligned(plan.n_slots, 1 if mode == LOSS else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
         self.blocks = 0
@@ -64,12 +69,16 @@ class Accumulator:
     def _run(self, problem: Any, targets: Targets, work: int, start: int, losses: Any) -> None:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         dtype, n_rows = self.W.dtype, problem.n_rows
-        terms = make_terms(targets, dtype, start, losses)
-        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
+        job = problem, make_terms(targets, dtype, start, losses)
+        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads(), self.shares_blocks)
         scratch = aligned(workers, self.plan.scratch_size, dtype)
-        arrays = (self.slabs, self.losses, scratch)
+        arrays: Any = self.slabs, self.losses, scratch
         short = work < plans.SHORT_WORK
-        run(run_slots, (problem, terms), arrays, n_workers=workers, short=short)
+        if self.shares_blocks and workers > 1 and plans.are_few(self.plan, n_rows, workers):
+            arrays += (np.empty(self.plan.block_rows // self.plan.tile),)
+            run(run_shared_blocks, job, arrays, n_workers=workers, short=short)
+        else:
+            run(run_slots, job, arrays, n_workers=workers, short=short)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def _padded_weights(self) -> Array:
@@ -109,7 +118,9 @@ class DenseAccumulator(Accumulator):
         self.center = np.zeros(self.plan.padded_features, W.dtype)
         self.centred = center is not None and bool(center.any())
         self.panels = np.empty(self.rows.size, W.dtype)
-        pack_panels(self.rows, self.panels)
+        self.shares_blocks = self.mode != PRODUCT  # the logits of its tiles overlap
+        workers = n_threads() if self.rows.size > _FINISH_SERIAL else 1
+        run(pack_panels, self.rows, self.panels, n_workers=workers)
         if center is not None:
             self.center[:n_features] = center
 

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.linear.panels import DEPTH, panel_count, panel_rows
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
@@ -47,9 +48,6 @@ from fastsoftmax._kernels.vector.squares import (
 )
 from fastsoftmax._kernels.vector.tiles import contract
 
-# Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
-# long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
-DEPTH = 64
 COPY_ABOVE_CLASSES = 48  # see `needs_copy`
 LINE_BYTES = 64
 
@@ -87,35 +85,50 @@ class Tile(NamedTuple):
     statistics: Any
 
 
-@helper
-def panel_count(n):
-    """Panels of at most HEIGHT rows that ``n`` rows need."""
-    return (n + HEIGHT - 1) // HEIGHT
+class Block(NamedTuple):
+    """The rows of a block, and where in scratch they are worked on."""
+
+    first: int  # number of the first row in the data
+    rows: int
+    p: Any
+    packed: Any
+    copied: bool  # whether the backward product reads ``packed``, and not X where it lies
+    x: Any  # what it reads, with the elements from row to row and from panel to panel
+    row_step: int
+    panel_step: int
+
+
+class Workspace(NamedTuple):
+    """What a worker needs besides for a tile, see the layout of scratch."""
+
+    t: Any
+    x_t: Any
+    statistics: Any
 
 
 @helper
-def panel_rows(panel, n):
-    """(first row, number of rows) of a panel, where ``n`` rows are shared out evenly."""
-    first, stop = panel * n // panel_count(n), (panel + 1) * n // panel_count(n)
-    return first, stop - first
+def workspace_of(problem, scratch):
+    """Return (p, packed, the workspace) in a worker's scratch."""
+    p = pointer(scratch)
+    tile = tile_rows(p)
+    padded = (problem.n_features + tile - 1) // tile * tile
+    t = advance(p, problem.n_classes * problem.block_rows)
+    packed = advance(t, problem.n_classes * tile)
+    x_t = advance(packed, padded * problem.block_rows)
+    return p, packed, Workspace(t, x_t, advance(x_t, DEPTH * tile))
 
 
-@kernel
-def pack_panels(rows, packed):
-    """Lay rows of W out as the forward product meets them: DEPTH features of all panels first.
-
-    In C order, where D is a power of two, rows compete for a few of the cache's sets, and each tile
-    of rows of X read them from memory again.
-    """
-    n, n_features = rows.shape
-    filled = 0
-    for start in range(0, n_features, DEPTH):
-        for panel in range(panel_count(n)):
-            first, height = panel_rows(panel, n)
-            for d in range(start, min(start + DEPTH, n_features)):
-                for k in range(first, first + height):
-                    packed[filled] = rows[k, d]
-                    filled += 1
+@helper
+def make_block(problem, number, p, packed):
+    """Describe a block that is worked on in ``p`` and ``packed``."""
+    lanes, tile = lane_count(p), tile_rows(p)
+    first = number * problem.block_rows
+    rows = min(problem.block_rows, problem.n_rows - first)
+    copied = problem.mode != LOSS and needs_copy(problem, number, lanes)
+    if copied:
+        return Block(first, rows, p, packed, copied, packed, tile, tile * problem.block_rows)
+    in_place = advance(as_pointer(problem.address, load(p)), first * problem.stride)
+    return Block(first, rows, p, packed, copied, in_place, problem.stride, tile)
 
 
 @helper
@@ -186,34 +199,33 @@ def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
 
 
 @helper
-def backward_block(problem, rows, p, source, gradient, ahead, next_block):
-    """gradient[k, :] += Σ_rows p[k, row]·X[row, :], panel by panel of TILE features.
+def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pace):
+    """gradient[k, :] += Σ_rows p[k, row]·X[row, :] of a panel of features and some of the classes.
 
-    ``source`` is X, the elements from row to row, and those from panel to panel. Panels of the
-    gradient are K rows of TILE elements each, one panel after the other: in rows of D the lines of
-    a panel would compete for an eighth of the cache's sets where D is a power of two.
+    q is the panel's first vector of features, and ``classes`` are panels (first, stop) of them. If
+    the gradient is ``fresh``, sums begin with HEIGHT numbers at ``start`` instead of what is there.
+    Panels of the gradient are K rows of TILE elements each, one panel after the other: in rows of D
+    the lines of a panel would compete for an eighth of the cache's sets where D is a power of two.
     """
-    (x, row_step, panel_step), (end, _, step_bytes) = source, next_block
-    lanes, tile, n_classes = lane_count(p), tile_rows(p), problem.n_classes
-    vectors = (problem.n_features + lanes - 1) // lanes
-    for q in range(0, vectors, WIDTH):
-        width = min(WIDTH, vectors - q)
-        # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
-        for first in range(0, rows, tile):
-            x_tile = advance(x, q // WIDTH * panel_step + first * row_step)
-            for panel in range(panel_count(n_classes)):
-                k, height = panel_rows(panel, n_classes)
-                g = advance(gradient, (q * lanes * n_classes) + k * tile)
-                pace = step_bytes if ahead < end else 0
-                contract(
-                    height, width, min(tile, rows - first),
-                    advance(p, first * n_classes + k * tile), tile, 1,
-                    x_tile, row_step,
-                    g, tile,
-                    g, tile,
-                    ahead, pace,
-                )  # fmt: skip
-                ahead += tile * pace
+    lanes, tile, n_classes = lane_count(block.p), tile_rows(block.p), problem.n_classes
+    width = min(WIDTH, (problem.n_features + lanes - 1) // lanes - q)
+    # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
+    for first in range(0, block.rows, tile):
+        x_tile = advance(block.x, q // WIDTH * block.panel_step + first * block.row_step)
+        for panel in range(classes[0], classes[1]):
+            k, height = panel_rows(panel, n_classes)
+            g = advance(gradient, (q * lanes * n_classes) + k * tile)
+            before, before_row = (start, 0) if fresh and first == 0 else (g, tile)
+            contract(
+                height, width, min(tile, block.rows - first),
+                advance(block.p, first * n_classes + k * tile), tile, 1,
+                x_tile, block.row_step,
+                g, tile,
+                before, before_row,
+                ahead, pace,
+            )  # fmt: skip
+            ahead += tile * pace
+    return ahead
 
 
 @helper
@@ -280,42 +292,48 @@ def needs_copy(problem, block, lanes):
     return rows_after * problem.stride < lanes
 
 
-def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
+@helper
+def forward_tile(problem, terms, block, r, workspace, ahead, next_block):
+    """Compute the logits of a block's tile from row r on, and what its gradient needs of them.
+
+    Returns ``ahead``, moved on by what has been prefetched of the next block, and the tile's loss.
+    """
+    t, x_t, statistics = workspace
+    z, place = advance(block.p, r * problem.n_classes), advance(block.packed, r * tile_rows(x_t))
+    tile = Tile(block.first + r, min(tile_rows(x_t), block.rows - r), z, t, statistics)
+    ahead = compute_logits(problem, tile, x_t, place, block.copied, ahead, next_block)
+    return ahead, transform_tile(problem, terms, tile, x_t)
+
+
+def accumulate_dense_block(problem, terms, number, following, gradient, scratch):
     """Add a block's sums to ``gradient`` (panels of K rows, K bias sums); return its loss.
 
     Block ``following`` is prefetched meanwhile.
     """
-    p, g = pointer(scratch), pointer(gradient)
+    p, packed, workspace = workspace_of(problem, scratch)
+    block, g, loss = make_block(problem, number, p, packed), pointer(gradient), 0.0
     lanes, tile = lane_count(p), tile_rows(p)
-    n_classes, padded = problem.n_classes, (problem.n_features + tile - 1) // tile * tile
-    t = advance(p, n_classes * problem.block_rows)
-    packed = advance(t, n_classes * tile)
-    x_t = advance(packed, padded * problem.block_rows)
-    statistics = advance(x_t, DEPTH * tile)
-    first, loss = block * problem.block_rows, 0.0
-    rows = min(problem.block_rows, problem.n_rows - first)
-    copy = problem.mode != LOSS and needs_copy(problem, block, lanes)
+    n_classes, n_features = problem.n_classes, problem.n_features
     ahead, next_block = prefetch_of(problem, following, lanes)
-    for r in range(0, rows, tile):
-        z = advance(p, r * n_classes)
-        here = Tile(first + r, min(tile, rows - r), z, t, statistics)
-        place = advance(packed, r * tile)
-        ahead = compute_logits(problem, here, x_t, place, copy, ahead, next_block)
-        loss += transform_tile(problem, terms, here, advance(g, n_classes * padded), x_t)
+    for r in range(0, block.rows, tile):
+        ahead, of_tile = forward_tile(problem, terms, block, r, workspace, ahead, next_block)
+        loss += of_tile
+        if problem.mode != LOSS:
+            add_row_sums(advance(p, r * n_classes), n_classes, bias_sums(problem, g))
     if problem.mode != LOSS:
-        source = packed, tile, tile * problem.block_rows
-        if not copy:
-            in_place = advance(as_pointer(problem.address, scratch), first * problem.stride)
-            source = in_place, problem.stride, tile
-        backward_block(problem, rows, p, source, g, ahead, next_block)
+        end, _, step_bytes = next_block
+        classes = 0, panel_count(n_classes)
+        for q in range(0, (n_features + lanes - 1) // lanes, WIDTH):
+            pace = step_bytes if ahead < end else 0
+            ahead = backward_panel(problem, block, q, classes, g, g, False, ahead, pace)
     return loss
 
 
 @helper
-def transform_tile(problem, terms, tile, bias_sums, scratch):
+def transform_tile(problem, terms, tile, scratch):
     """Turn logits into what the backward product takes, by ``problem.mode``; return their loss.
 
-    That of the biases and the gradient in X, see `write_input_grad`, are done here.
+    The gradient in X, see `write_input_grad`, is done here.
     """
     first, rows, z, t, statistics = tile
     n_classes, mode, loss = problem.n_classes, problem.mode, 0.0
@@ -324,11 +342,17 @@ def transform_tile(problem, terms, tile, bias_sums, scratch):
         loss = loss_tile(terms, first, rows, n_classes, z, t, statistics, gradient)
     else:
         curvature_tile(terms, first, rows, n_classes, z, statistics, mode == PRODUCT)
-    if mode != LOSS:
-        add_row_sums(z, n_classes, bias_sums)
     if problem.input_grad != 0:
         write_input_grad(problem, tile, scratch)
     return loss
+
+
+@helper
+def bias_sums(problem, gradient):
+    """Where in a slab the sums of the biases stand."""
+    tile = tile_rows(gradient)
+    padded = (problem.n_features + tile - 1) // tile * tile
+    return advance(gradient, problem.n_classes * padded)
 
 
 @helper

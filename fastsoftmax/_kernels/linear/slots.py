@@ -19,8 +19,8 @@ def next_block(problem, slot, n_slots, after):
     raise NotImplementedError
 
 
-def accumulate_block(problem, terms, block, following, gradient, scratch):
-    """Add a block of rows to a slab; return its loss."""
+def accumulate_block(problem, terms, number, following, gradient, scratch):
+    """Add block ``number`` to a slab; return its loss."""
     raise NotImplementedError
 
 
@@ -31,7 +31,7 @@ def _next_block(problem, slot, n_slots, after):
 
 
 @overload(accumulate_block, jit_options=HELPER_OPTIONS)
-def _accumulate_block(problem, terms, block, following, gradient, scratch):
+def _accumulate_block(problem, terms, number, following, gradient, scratch):
     """Choose by the type of the problem."""
     sparse = problem.instance_class is SparseProblem
     return accumulate_sparse_block if sparse else accumulate_dense_block
