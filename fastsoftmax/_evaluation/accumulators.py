@@ -17,7 +17,7 @@ from fastsoftmax._kernels.linear.panels import pack_panels
 from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
-from fastsoftmax._kernels.modes import GRADIENT, LOSS, PRODUCT
+from fastsoftmax._kernels.modes import GRADIENT, PRODUCT
 
 Array = npt.NDArray[Any]
 
@@ -57,7 +57,7 @@ class Accumulator:
         self.shares_blocks = (
             False  # whether the tiles of a block may be worked on by several threads
         )
-        self.slabs = aligned(plan.n_slots, 1 if mode == LOSS else plan.slab_size, W.dtype)
+        self.slabs = aligned(plan.n_slots, 1 if mode < GRADIENT else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
         self.blocks = 0
 
@@ -125,15 +125,15 @@ class DenseAccumulator(Accumulator):
             self.center[:n_features] = center
 
     def add(
-        self,
-        X: Array,
-        targets: Targets,
-        row_losses: Array | None = None,
-        input_grad: Array | None = None,
+        self, X: Array, targets: Targets, row_losses: Array | None = None, out: Array | None = None
     ) -> None:
-        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,), and ``out`` as the mode says, if given.
+
+        For GRADIENT it takes the gradient in X, (N, D). For a mode that scores rows it takes their
+        scores, (N, K) or (N,), and the targets mean nothing.
+        """
         if _readable(X, self.W.dtype):
-            self._add_chunk(X, 0, targets, row_losses, input_grad)
+            self._add_chunk(X, 0, targets, row_losses, out)
             return
         bytes_a_row = X.shape[1] * self.W.itemsize
         step = max(_CONVERTED_BYTES // bytes_a_row // self.plan.block_rows, 1)
@@ -141,16 +141,16 @@ class DenseAccumulator(Accumulator):
         for start in range(0, len(X), step):
             with np.errstate(over="ignore", invalid="ignore"):
                 chunk = np.ascontiguousarray(X[start : start + step], self.W.dtype)
-            self._add_chunk(chunk, start, targets, row_losses, input_grad)
+            self._add_chunk(chunk, start, targets, row_losses, out)
 
     def _add_chunk(
-        self, X: Array, start: int, targets: Targets, losses: Array | None, dX: Array | None
+        self, X: Array, start: int, targets: Targets, losses: Array | None, out: Array | None
     ) -> None:
         """Add rows that the kernel reads as they lie, the targets of which begin at ``start``."""
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
-        W = None if dX is None else self._padded_weights()
+        W = self._padded_weights() if self.mode == GRADIENT and out is not None else None
         by_row, stride = _layout(X)
         source = X.view(np.uint8) if X.dtype.kind == "b" else X
         plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
@@ -171,7 +171,7 @@ class DenseAccumulator(Accumulator):
             bias=address(self.row_biases),
             center=address(self.center),
             mode=self.mode,
-            input_grad=address(dX, start),
+            out=address(out, start),
             denominator=float(targets.total),
         )
         self._run(problem, targets, plans.dense_work(self.plan, n_rows), start, losses)
@@ -192,19 +192,19 @@ class SparseAccumulator(Accumulator):
         self.loads = np.zeros(plan.n_slots, np.int64)
 
     def add(
-        self,
-        X: CSR,
-        targets: Targets,
-        row_losses: Array | None = None,
-        input_grad: Array | None = None,
+        self, X: CSR, targets: Targets, row_losses: Array | None = None, out: Array | None = None
     ) -> None:
-        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,), and ``out`` as the mode says, if given.
+
+        For GRADIENT it takes the gradient in X, (N, D). For a mode that scores rows it takes their
+        scores, (N, K) or (N,), and the targets mean nothing.
+        """
         n_rows = len(X)
         if n_rows == 0:
             return
         slots = np.empty(-(-n_rows // self.plan.block_rows), np.int64)
         assign_blocks(X.indptr, self.plan.block_rows, self.loads, slots)
-        W = None if input_grad is None else self._padded_weights()
+        W = self._padded_weights() if self.mode == GRADIENT and out is not None else None
         wrong = np.zeros(1, np.int64)
         data = X.data.view(np.uint8) if X.dtype.kind == "b" else X.data
         problem = SparseProblem(
@@ -229,7 +229,7 @@ class SparseAccumulator(Accumulator):
             W=address(W),
             bias=address(self.row_biases),
             mode=self.mode,
-            input_grad=address(input_grad),
+            out=address(out),
             denominator=float(targets.total),
         )
         work = plans.sparse_work(n_rows, X.n_nonzeros, len(self.rows))

@@ -25,6 +25,7 @@ import numpy as np
 
 from fastsoftmax._kernels.jit import helper
 from fastsoftmax._kernels.linear.panels import DEPTH, panel_count, panel_rows
+from fastsoftmax._kernels.linear.scores import score_tile
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
@@ -67,12 +68,12 @@ class DenseProblem(NamedTuple):
     n_logits: int  # rows of W: K, and K more of a direction V behind them for PRODUCT
     block_rows: int
     panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
-    W: int  # (K, D), C order, a tile of zeros behind it; for input_grad only
+    W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,)
     center: int  # (D,) padded to whole vectors
     mode: int  # see `fastsoftmax._kernels.modes`
-    input_grad: int  # (N, D), C order, written where asked for
-    denominator: float  # of input_grad
+    out: int  # scores (N, K), labels (N,), or the gradient in X (N, D) where it is wanted
+    denominator: float  # of the gradient in X
 
 
 class Tile(NamedTuple):
@@ -124,7 +125,7 @@ def make_block(problem, number, p, packed):
     lanes, tile = lane_count(p), tile_rows(p)
     first = number * problem.block_rows
     rows = min(problem.block_rows, problem.n_rows - first)
-    copied = problem.mode != LOSS and needs_copy(problem, number, lanes)
+    copied = problem.mode >= GRADIENT and needs_copy(problem, number, lanes)
     if copied:
         return Block(first, rows, p, packed, copied, packed, tile, tile * problem.block_rows)
     in_place = advance(as_pointer(problem.address, load(p)), first * problem.stride)
@@ -233,7 +234,7 @@ def write_input_grad(problem, tile, scratch):
     """Write a tile's rows of (P - Y) W / denominator; ``scratch`` has room for 2·HEIGHT·TILE."""
     width, dx = tile_rows(scratch), scratch
     n_features, n_classes = problem.n_features, problem.n_classes
-    W, out = as_pointer(problem.W, dx), as_pointer(problem.input_grad, dx)
+    W, out = as_pointer(problem.W, dx), as_pointer(problem.out, dx)
     zeros = advance(dx, HEIGHT * width)
     for i in range(HEIGHT * width):
         zeros[i] = 0
@@ -274,7 +275,7 @@ def prefetch_of(problem, block, lanes):
     end = start + n_bytes if exists else start  # columns of X are not prefetched
     if problem.n_logits <= HEIGHT:
         return start, (end, lanes, 0)
-    if problem.mode == LOSS:
+    if problem.mode < GRADIENT:
         return start, (end, lanes * 3 // 8, 80)
     return start, (end, 0, 64)
 
@@ -318,9 +319,9 @@ def accumulate_dense_block(problem, terms, number, following, gradient, scratch)
     for r in range(0, block.rows, tile):
         ahead, of_tile = forward_tile(problem, terms, block, r, workspace, ahead, next_block)
         loss += of_tile
-        if problem.mode != LOSS:
+        if problem.mode >= GRADIENT:
             add_row_sums(advance(p, r * n_classes), n_classes, bias_sums(problem, g))
-    if problem.mode != LOSS:
+    if problem.mode >= GRADIENT:
         end, _, step_bytes = next_block
         classes = 0, panel_count(n_classes)
         for q in range(0, (n_features + lanes - 1) // lanes, WIDTH):
@@ -331,18 +332,20 @@ def accumulate_dense_block(problem, terms, number, following, gradient, scratch)
 
 @helper
 def transform_tile(problem, terms, tile, scratch):
-    """Turn logits into what the backward product takes, by ``problem.mode``; return their loss.
+    """Turn logits into what the mode asks for, and return their loss, if it is wanted.
 
     The gradient in X, see `write_input_grad`, is done here.
     """
     first, rows, z, t, statistics = tile
     n_classes, mode, loss = problem.n_classes, problem.mode, 0.0
-    if mode <= GRADIENT:
+    if mode != LOSS and mode < GRADIENT:
+        score_tile(problem, tile)
+    elif mode <= GRADIENT:
         gradient = mode == GRADIENT
         loss = loss_tile(terms, first, rows, n_classes, z, t, statistics, gradient)
     else:
         curvature_tile(terms, first, rows, n_classes, z, statistics, mode == PRODUCT)
-    if problem.input_grad != 0:
+    if mode == GRADIENT and problem.out != 0:
         write_input_grad(problem, tile, scratch)
     return loss
 

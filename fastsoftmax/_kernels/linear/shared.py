@@ -14,7 +14,7 @@ from fastsoftmax._kernels.linear.dense import (
     workspace_of,
 )
 from fastsoftmax._kernels.linear.panels import panel_count
-from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.softmax.losses import tile_rows
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
@@ -80,7 +80,7 @@ def run_shared_blocks(job, arrays, crew):
         for i in range((rows + tile - 1) // tile):
             loss += tile_losses[i]
         losses[slot] = loss if fresh else losses[slot] + loss
-        if problem.mode != LOSS:
+        if problem.mode >= GRADIENT:
             panels = (problem, number, slabs[slot], fresh, scratch)
             share_out(pack_call(_run_drawn_panels, panels), crew)
         number += 1

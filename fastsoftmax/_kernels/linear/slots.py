@@ -8,7 +8,7 @@ from numba.extending import overload
 from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, kernel
 from fastsoftmax._kernels.linear.dense import accumulate_dense_block
 from fastsoftmax._kernels.linear.sparse import SparseProblem, accumulate_sparse_block
-from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.simd import as_int64_pointer
@@ -61,7 +61,7 @@ def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
     block = next_block(problem, slot, n_slots, -1)
     while block * problem.block_rows < problem.n_rows:
         if problem.first_block + block == slot:  # the first blocks go to the slots in turn
-            if problem.mode != LOSS:
+            if problem.mode >= GRADIENT:
                 slabs[slot, :] = 0
             losses[slot] = 0
         following = prefetched = next_block(problem, slot, n_slots, block)

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.linear.dense import Tile, add_row_sums, transform_tile
-from fastsoftmax._kernels.modes import DIAGONAL, LOSS
+from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT
 from fastsoftmax._kernels.vector.gather import AHEAD, MAX_VECTORS, SEGMENT, Segment, gather, scatter
@@ -54,10 +54,10 @@ class SparseProblem(NamedTuple):
     other_logits: int  # in the second
     whole_classes: int  # the same of the gradient
     other_classes: int
-    W: int  # (K, D), C order, a tile of zeros behind it; for input_grad only
+    W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,) padded to whole vectors
     mode: int
-    input_grad: int
+    out: int
     denominator: float
 
 
@@ -195,7 +195,7 @@ def accumulate_sparse_block(problem, terms, number, following, gradient, scratch
             wrong |= gather_row(nonzeros, weights, bias, row + r, advance(by_row, r * padded))
         transpose_tile(by_row, padded, here.rows, n_logits, z, tile)
         loss += transform_tile(problem, terms, here, dx)
-        if problem.mode != LOSS:
+        if problem.mode >= GRADIENT:
             add_row_sums(z, n_classes, bias_sums)
             transpose_tile(z, tile, n_classes, here.rows, by_row, padded)
             for r in range(here.rows):
