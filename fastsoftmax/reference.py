@@ -178,7 +178,8 @@ def _targets(
         counted = s * w[y]
         labels, y = y, np.zeros((len(y), n_classes), dtype)
         y[np.arange(len(y)), labels] = 1
-    t = w * (dtype(1 - label_smoothing) * y.astype(dtype) + dtype(label_smoothing / n_classes))
+    smoothing = float(label_smoothing)  # a NumPy number would be subtracted in its own precision
+    t = w * (dtype(1 - smoothing) * y.astype(dtype) + dtype(smoothing / n_classes))
     return s, t, counted
 
 

@@ -325,3 +325,12 @@ def test_huge_weights_give_finite_gradients(dtype, reduction):
             X, W, y, bias=bias, sample_weight=s
         )
         np.testing.assert_allclose(grad.weight, want.weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [fastsoftmax, fastsoftmax.reference], ids=["kernels", "NumPy"])
+@pytest.mark.parametrize("option", ["label_smoothing", "lse_square_scale", "l2"])
+def test_strengths_of_a_small_type_count_in_full(option, module):
+    X, W, y, _, _ = make_problem(20, 4, 3, np.float64)
+    strength = np.float16(0.1)
+    got = module.linear_cross_entropy(X, W, y, **{option: strength})
+    assert got == module.linear_cross_entropy(X, W, y, **{option: float(strength)})

@@ -213,6 +213,8 @@ def test_out(name, shape, axis):
     assert_array_equal(x, before)
     shifted = np.empty(x.size + 1, np.float32)[1:].reshape(shape)  # not on a cache line
     assert_array_equal(function(x, axis=axis, out=shifted), want)
+    gaps = np.empty((shape[0], 2 * shape[1] - 1), np.float32)[:, ::2]  # none behind a row's last
+    assert_array_equal(function(x, axis=axis, out=gaps), want)
     assert function(x, axis=axis, out=x) is x
     assert_array_equal(x, want)
 
@@ -228,6 +230,12 @@ BAD_OUT = {
     "list": (np.zeros(10), [0.0] * 10, TypeError, "out: expected an ndarray"),
     "read-only": (np.zeros(10), np.broadcast_to(0.0, 10), ValueError, "out: expected a writeable"),
     "overlap": (*overlapping(), ValueError, "out: expected x itself"),
+    "overlap in itself": (
+        np.zeros((3, 4)),
+        np.lib.stride_tricks.as_strided(np.zeros(12), (3, 4), (24, 8)),
+        ValueError,
+        "out: expected an array whose elements lie apart",
+    ),
     "reversed": (b := np.zeros(10), b[::-1], ValueError, "out: expected x itself"),
 }
 

@@ -262,12 +262,12 @@ def check_out(
         raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
     if not out.flags.writeable:
         raise ValueError("out: expected a writeable array, got a read-only one")
-    extent = 1  # of all dimensions with smaller strides: the next one must step over it
+    extent = out.itemsize  # of the dimensions with smaller strides: the next one must step over it
     for stride, length in sorted(zip(map(abs, out.strides), out.shape, strict=True)):
         if length > 1 and out.size:
-            if stride < extent * out.itemsize:
+            if stride < extent:
                 raise ValueError("out: expected an array whose elements lie apart in memory")
-            extent = stride // out.itemsize * length
+            extent += (length - 1) * stride
     check_overlap(out, given, name)
 
 

@@ -160,8 +160,9 @@ class SvmlightSource(ChunkSource):
     def _measured(self) -> Iterator[tuple[str, Array]]:
         """Yield all labels, and find the smallest and the largest number of a column meanwhile."""
         for where, X, y in self._parsed(zero_based=True):
-            self._smallest = min(self._smallest, X.indices.min(initial=self._smallest))
-            self._largest = max(self._largest, X.indices.max(initial=-1))
+            if X.nnz:
+                self._smallest = min(self._smallest, int(X.indices.min()))
+                self._largest = max(self._largest, int(X.indices.max()))
             if np.abs(y).max(initial=0) > _MAX_LABEL:
                 raise ValueError(f"{where}: expected labels of at most {_MAX_LABEL} in svmlight")
             yield where, y

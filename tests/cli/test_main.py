@@ -40,7 +40,7 @@ ERRORS = [
     (("train", "digits", "--l2", "-1"), "l2: expected"),
     (("train", "digits", "--dtype", "float16"), "--dtype"),
     (("train", "digits", "--output", "nowhere/m.npz"), "no such directory"),
-    (("train",), "data"),
+    (("train",), "Missing argument"),
     (("predict", "iris.npz", "iris.csv"), "not a fastsoftmax model file"),
     (("predict", "m.npz", "text.csv"), "missing feature columns"),
     (("evaluate", "m.npz", "missing.npz"), "missing.npz: no such file"),

@@ -4,10 +4,12 @@
 
 Every result is compared with `fastsoftmax.reference` in float64. Call number i depends on the seed
 and i alone: `--first i --calls 1` makes it again. A child process makes the calls; when a fault
-ends it, another one goes on behind the call that faulted. Prints calls and faults.
+ends it, another one goes on behind the call that faulted. Half of the calls are made alone, the
+other half on a team of threads however small they are. Prints calls and faults.
 """
 
 import argparse
+import ctypes
 import faulthandler
 import os
 import subprocess
@@ -303,21 +305,10 @@ def problem(d):
 
 
 def call_linear(d, fs):
-    """linear_cross_entropy and its gradients; scores."""
+    """linear_cross_entropy and its gradients."""
     X, W, y, bias, dtype = problem(d)
     n, k = X.shape[0], len(W)
     what = f"linear {type(X).__name__} {X.dtype} {(*X.shape, k)}"
-    scores = [name for name in ("linear_softmax", "linear_log_softmax") if hasattr(fs, name)]
-    if scores and d.chance(0.15):
-        name = d.choice(scores)
-        got = getattr(fs, name)(X, W, bias=bias)
-        logits = fs.reference.linear_logits(wide(X), wide(W), None if bias is None else wide(bias))
-        want = getattr(fs.reference, name.removeprefix("linear_"))(logits, 1)
-        compare(got, want, dtype, f"{name} {what}")
-        best = fs.linear_argmax(X, W, bias=bias)
-        tolerance = 1e-3 * max(1, np.abs(logits).max())
-        assert (logits[np.arange(n), best] >= logits.max(axis=1) - tolerance).all(), what
-        return None
     gradient = d.chance(0.7)
     options = d.options(y, n, k, dtype, ("mean", "sum") + ("none",) * (not gradient))
     if d.chance(0.3) and options["reduction"] != "none":
@@ -480,26 +471,45 @@ KINDS = (
 )  # fmt: skip
 
 
+ALWAYS_ALONE = 1 << 60
+
+
+def share_out_from(size):
+    """Let kernels be shared out among threads from problems of this size on."""
+    from fastsoftmax._evaluation import accumulators, plans, rowwise
+
+    plans._SERIAL_WORK = accumulators._FINISH_SERIAL = size
+    rowwise._SERIAL_ELEMENTS = rowwise._DIRECT_SERIAL = size
+
+
+def jobs_of_team():
+    """How many kernels the team of threads has run together so far."""
+    from fastsoftmax._evaluation import threads
+    from fastsoftmax._kernels.team import TICKET
+
+    if threads._team is None:
+        return 0
+    return ctypes.c_int64.from_address(threads._team.board + 8 * TICKET).value
+
+
 def make_calls(arguments):
     """What the child process does."""
     import guard_pages
 
     import fastsoftmax as fs
     from fastsoftmax import linear_model  # noqa: F401  (imported before arrays are guarded)
-    from fastsoftmax._evaluation import pace, rowwise  # noqa: F401
 
     faulthandler.enable()
     warnings.simplefilter("ignore")
     guard_pages.install(arguments.library)
     guard_pages.tight_scratch()
-    if arguments.parallel:  # not where a region of threads happens to pay
-        pace.prefers_serial = lambda problem, work: False
     progress = np.memmap(arguments.progress, np.int64, "r+")
     begun, wrong = time.monotonic(), 0
     for number in range(arguments.first, arguments.first + arguments.calls):
         progress[0] = number
         d = Drawn(arguments.seed, number, arguments.dtypes.split(","), not arguments.few_types)
         guard_pages.place(int(d.rng.integers(3)))
+        share_out_from(1 if arguments.threads > 1 and d.chance(0.5) else ALWAYS_ALONE)
         kind = d.choice(KINDS)
         try:
             kind(d, fs)
@@ -508,15 +518,18 @@ def make_calls(arguments):
             print(f"call {number} ({kind.__name__}): {type(error).__name__}: {error}", flush=True)
             if arguments.verbose:
                 raise
-        progress[1], progress[2] = number + 1, wrong
+        progress[1], progress[2], progress[3] = number + 1, wrong, jobs_of_team()
         if arguments.seconds and time.monotonic() - begun > arguments.seconds:
             break
 
 
 def run(arguments, library, progress):
-    """Make all calls in children; return how many were made, how many faulted and were wrong."""
+    """Make all calls in children.
+
+    Returns how many were made, how many faulted, how many were wrong, and the jobs of the team.
+    """
     stop, first = arguments.first + arguments.calls, arguments.first
-    faults = wrong = 0
+    faults = wrong = jobs = 0
     ends = time.monotonic() + arguments.seconds if arguments.seconds else None
     environment = {**os.environ, **TARGETS[arguments.target]}
     # What kernels allocate themselves is Numba's: GNU malloc fills it with large numbers.
@@ -524,22 +537,20 @@ def run(arguments, library, progress):
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     )
-    if not arguments.parallel:
-        environment["NUMBA_NUM_THREADS"] = "1"
+    environment["NUMBA_NUM_THREADS"] = str(arguments.threads)
     while first < stop:
-        np.array([first, first, 0], np.int64).tofile(progress)
+        np.array([first, first, 0, 0], np.int64).tofile(progress)
         command = [
             sys.executable, __file__, "--child", "--library", library, "--progress", progress,
             "--first", str(first), "--calls", str(stop - first), "--seed", str(arguments.seed),
-            "--dtypes", arguments.dtypes, "--seconds",
+            "--dtypes", arguments.dtypes, "--threads", str(arguments.threads), "--seconds",
             str(max(ends - time.monotonic(), 1) if ends else 0),
         ]  # fmt: skip
         command += ["--few-types"] * arguments.few_types
-        command += ["--serial"] * (not arguments.parallel)
         command += ["--verbose"] * arguments.verbose
         code = subprocess.run(command, env=environment, check=False).returncode
-        begun, done, child_wrong = np.fromfile(progress, np.int64)
-        wrong += int(child_wrong)
+        begun, done, child_wrong, child_jobs = np.fromfile(progress, np.int64)
+        wrong, jobs = wrong + int(child_wrong), jobs + int(child_jobs)
         if code == 0:
             first = int(done)
             break
@@ -548,7 +559,7 @@ def run(arguments, library, progress):
         first = int(begun) + 1
         if ends and time.monotonic() > ends or faults > 50:
             break
-    return first - arguments.first, faults, wrong
+    return first - arguments.first, faults, wrong, jobs
 
 
 def main():
@@ -560,7 +571,7 @@ def main():
     parser.add_argument("--target", choices=TARGETS, default="host")
     parser.add_argument("--dtypes", default="f,d", help="what is computed in")
     parser.add_argument("--few-types", action="store_true", help="nothing that is converted")
-    parser.add_argument("--serial", dest="parallel", action="store_false", help="on one thread")
+    parser.add_argument("--threads", type=int, default=3, help="1: every call on one thread")
     parser.add_argument("--verbose", action="store_true", help="the traceback of a wrong call")
     for name in ("--library", "--progress"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -574,8 +585,8 @@ def main():
         sys.exit("no C compiler: the memory handler cannot be built")
     with tempfile.TemporaryDirectory() as folder:
         library = str(guard_pages.build(folder))
-        calls, faults, wrong = run(arguments, library, os.path.join(folder, "progress"))
-    print(f"{arguments.target}: {calls} calls, {faults} faults, {wrong} wrong")
+        calls, faults, wrong, jobs = run(arguments, library, os.path.join(folder, "progress"))
+    print(f"{arguments.target}: {calls} calls, {faults} faults, {wrong} wrong; {jobs} on threads")
     sys.exit(1 if faults or wrong else 0)
 
 

@@ -4,6 +4,7 @@ Where the host has AVX-512, the three targets are AVX-512, AVX2 and SSE2.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,26 +19,22 @@ pytestmark = pytest.mark.skipif(
     reason="no C compiler here (or no Linux): the memory handler cannot be built",
 )
 PROGRAM = Path(__file__).parent / "guard_calls.py"
-# Compiling takes most of the time: other targets get one precision each.
-OPTIONS = {
-    "host": ["--dtypes", "f,d", "--few-types"],
-    "AVX2": ["--dtypes", "f", "--few-types", "--serial"],
-    "SSE2": ["--dtypes", "d", "--few-types", "--serial"],
-}
 
 
-@pytest.mark.by_hand
+@pytest.mark.slow
 @pytest.mark.skipif("x86_64" not in emit.TRIPLE, reason="the targets are x86 ones")
-@pytest.mark.parametrize("target", OPTIONS)
+@pytest.mark.parametrize("target", ["host", "AVX2", "SSE2"])
 def test_no_call_touches_a_guard_page(target):
     if target == "AVX2" and not {"avx2", "fma"} <= emit.FEATURES:
         pytest.skip("this CPU has no AVX2")
-    command = [sys.executable, str(PROGRAM), "--calls", "1200", "--target", target]
-    result = subprocess.run(
-        command + OPTIONS[target], capture_output=True, text=True, timeout=900, check=False
-    )
+    # Each type that is converted would be another kernel to compile.
+    command = [sys.executable, str(PROGRAM), "--calls", "1200", "--target", target, "--few-types"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert result.stdout.strip() == f"{target}: 1200 calls, 0 faults, 0 wrong"
+    count = re.fullmatch(
+        f"{target}: 1200 calls, 0 faults, 0 wrong; (.*) on threads", result.stdout.strip()
+    )
+    assert count and int(count[1]) > 300
 
 
 FAULTS = {
