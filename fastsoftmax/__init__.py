@@ -1,6 +1,6 @@
 """Softmax regression on a CPU: loss and gradient in one pass over the data.
 
-Here are the functions of features and of logits, scipy.special's three, and `SoftmaxObjective`;
+Here are losses and scores, scipy.special's three functions, and `SoftmaxObjective`;
 estimators are in `fastsoftmax.linear_model`, files larger than memory in `fastsoftmax.sources`,
 rows on many machines in `fastsoftmax.dask`, and all of it in plain NumPy in
 `fastsoftmax.reference`.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         linear_cross_entropy_value_and_grad,
     )
     from fastsoftmax.objective import SoftmaxObjective
+    from fastsoftmax.scoring import linear_argmax, linear_log_softmax, linear_softmax
     from fastsoftmax.special import log_softmax, logsumexp, softmax
 
 __version__ = "0.1.0"
@@ -31,9 +32,12 @@ __all__ = [
     "SoftmaxObjective",
     "cross_entropy",
     "cross_entropy_value_and_grad",
+    "linear_argmax",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "linear_log_softmax",
     "linear_model",
+    "linear_softmax",
     "log_softmax",
     "logsumexp",
     "reference",
@@ -44,6 +48,9 @@ __all__ = [
 _MODULES = ("linear_model", "reference")
 _HOMES = {
     "SoftmaxObjective": "objective",
+    "linear_argmax": "scoring",
+    "linear_log_softmax": "scoring",
+    "linear_softmax": "scoring",
     "log_softmax": "special",
     "logsumexp": "special",
     "softmax": "special",

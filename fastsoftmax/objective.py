@@ -306,6 +306,7 @@ class SoftmaxObjective:
 
 
 def _count_classes(y: Array, n_rows: int) -> int:
+    """Return the number of classes that the targets show."""
     if y.ndim == 2:
         return int(y.shape[1])
     labels, _ = validate.as_labels(y, n_rows, None)

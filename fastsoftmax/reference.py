@@ -25,8 +25,11 @@ __all__ = [
     "LinearGrad",
     "cross_entropy",
     "cross_entropy_value_and_grad",
+    "linear_argmax",
     "linear_cross_entropy",
     "linear_cross_entropy_value_and_grad",
+    "linear_log_softmax",
+    "linear_softmax",
     "log_softmax",
     "logsumexp",
     "softmax",
@@ -147,6 +150,7 @@ def _log(head: Array, rest: Array) -> tuple[Array, Array]:
 
 
 def _written(result: Any, out: Array | None) -> Any:
+    """Return the result, in ``out`` if there is one."""
     if out is None:
         return result
     out[...] = result
@@ -262,6 +266,7 @@ def linear_cross_entropy_value_and_grad(
 
 
 def _as_computed(x: Any) -> Any:
+    """Convert X to the dtype that is computed in."""
     if hasattr(x, "tocsr"):
         return x.astype(_as_computed(x.data[:0]).dtype)
     x = np.asarray(x)
@@ -274,6 +279,27 @@ def linear_logits(X: Any, W: Array, bias: Any) -> Array:
         X = X.astype(W.dtype) if hasattr(X, "tocsr") else np.asarray(X, W.dtype)
         Z: Array = X @ W.T
         return Z if bias is None else Z + np.asarray(bias, W.dtype)
+
+
+def linear_softmax(X: Any, W: Any, *, bias: Any = None, out: Array | None = None) -> Array:
+    """Class probabilities of a linear softmax model."""
+    return np.asarray(softmax(_logits_of(X, W, bias), axis=1, out=out))
+
+
+def linear_log_softmax(X: Any, W: Any, *, bias: Any = None, out: Array | None = None) -> Array:
+    """Logarithms of the probabilities of a linear softmax model."""
+    return np.asarray(log_softmax(_logits_of(X, W, bias), axis=1, out=out))
+
+
+def linear_argmax(X: Any, W: Any, *, bias: Any = None) -> Array:
+    """Name the most probable class of every row."""
+    return np.asarray(_logits_of(X, W, bias).argmax(axis=1), np.int64)
+
+
+def _logits_of(X: Any, W: Any, bias: Any) -> Array:
+    """Z = X Wᵀ + b in the dtype that X is computed in."""
+    X = _as_computed(X)
+    return linear_logits(X, np.asarray(W, X.dtype), bias)
 
 
 def _penalty(l2: float, W: Array) -> float:

@@ -156,6 +156,7 @@ def logsumexp(
 
 
 def _as_numbers(x: npt.ArrayLike, name: str) -> Array:
+    """Return x as an array; text, times and records are refused."""
     array = np.asarray(x)
     if array.dtype.kind in "TUSMmV":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
@@ -210,6 +211,7 @@ def _is_direct(x: Array, axis: Axis) -> bool:
 
 
 def _call_direct(x: Array, out: Array, axis: Axis, mode: str) -> None:
+    """Fill ``out`` with the results along an axis, by the kernels that take arrays as they are."""
     kernels = _kernels()
     if isinstance(axis, int) and axis not in (-1, x.ndim - 1):
         kernels.columns(x, out, _around(x, (axis % x.ndim,)), getattr(kernels, mode))
@@ -226,6 +228,7 @@ def _around(x: Array, axes: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Any:
+    """Return softmax or log_softmax of x."""
     array = _as_numbers(x, "x")
     if out is not None:
         validate.check_out(out, array.shape, reference.exp_dtype(array.dtype), array, "x")

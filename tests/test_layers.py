@@ -19,7 +19,7 @@ LAYERS = [
     {"linear_model", "_warmup"},
     {"sources"},
     {"_optimize"},
-    {"objective", "functional", "special"},
+    {"objective", "functional", "scoring", "special"},
     {"_evaluation"},
     {"_kernels"},
     {"reference"},

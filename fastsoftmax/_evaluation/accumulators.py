@@ -11,11 +11,13 @@ from fastsoftmax._evaluation.memory import address, aligned
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._evaluation.terms import make_terms
 from fastsoftmax._evaluation.threads import n_threads, run
-from fastsoftmax._kernels.linear.dense import DenseProblem, pack_panels
+from fastsoftmax._kernels.linear.dense import DenseProblem
 from fastsoftmax._kernels.linear.finish import Finish, finish_slabs
+from fastsoftmax._kernels.linear.panels import pack_panels
+from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
-from fastsoftmax._kernels.modes import GRADIENT, LOSS
+from fastsoftmax._kernels.modes import GRADIENT, PRODUCT
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +54,10 @@ class Accumulator:
             self.row_biases = np.concatenate(
                 [self.bias, np.zeros_like(self.bias) if c is None else c]
             )
-        self.slabs = aligned(plan.n_slots, 1 if mode == LOSS else plan.slab_size, W.dtype)
+        self.shares_blocks = (
+            False  # whether the tiles of a block may be worked on by several threads
+        )
+        self.slabs = aligned(plan.n_slots, 1 if mode < GRADIENT else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
         self.blocks = 0
 
@@ -64,12 +69,16 @@ class Accumulator:
     def _run(self, problem: Any, targets: Targets, work: int, start: int, losses: Any) -> None:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         dtype, n_rows = self.W.dtype, problem.n_rows
-        terms = make_terms(targets, dtype, start, losses)
-        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads())
+        job = problem, make_terms(targets, dtype, start, losses)
+        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads(), self.shares_blocks)
         scratch = aligned(workers, self.plan.scratch_size, dtype)
-        arrays = (self.slabs, self.losses, scratch)
+        arrays: Any = self.slabs, self.losses, scratch
         short = work < plans.SHORT_WORK
-        run(run_slots, (problem, terms), arrays, n_workers=workers, short=short)
+        if self.shares_blocks and workers > 1 and plans.are_few(self.plan, n_rows, workers):
+            arrays += (np.empty(self.plan.block_rows // self.plan.tile),)
+            run(run_shared_blocks, job, arrays, n_workers=workers, short=short)
+        else:
+            run(run_slots, job, arrays, n_workers=workers, short=short)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
     def _padded_weights(self) -> Array:
@@ -109,20 +118,22 @@ class DenseAccumulator(Accumulator):
         self.center = np.zeros(self.plan.padded_features, W.dtype)
         self.centred = center is not None and bool(center.any())
         self.panels = np.empty(self.rows.size, W.dtype)
-        pack_panels(self.rows, self.panels)
+        self.shares_blocks = self.mode != PRODUCT  # the logits of its tiles overlap
+        workers = n_threads() if self.rows.size > _FINISH_SERIAL else 1
+        run(pack_panels, self.rows, self.panels, n_workers=workers)
         if center is not None:
             self.center[:n_features] = center
 
     def add(
-        self,
-        X: Array,
-        targets: Targets,
-        row_losses: Array | None = None,
-        input_grad: Array | None = None,
+        self, X: Array, targets: Targets, row_losses: Array | None = None, out: Array | None = None
     ) -> None:
-        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,), and ``out`` as the mode says, if given.
+
+        For GRADIENT it takes the gradient in X, (N, D). For a mode that scores rows it takes their
+        scores, (N, K) or (N,), and the targets mean nothing.
+        """
         if _readable(X, self.W.dtype):
-            self._add_chunk(X, 0, targets, row_losses, input_grad)
+            self._add_chunk(X, 0, targets, row_losses, out)
             return
         bytes_a_row = X.shape[1] * self.W.itemsize
         step = max(_CONVERTED_BYTES // bytes_a_row // self.plan.block_rows, 1)
@@ -130,16 +141,16 @@ class DenseAccumulator(Accumulator):
         for start in range(0, len(X), step):
             with np.errstate(over="ignore", invalid="ignore"):
                 chunk = np.ascontiguousarray(X[start : start + step], self.W.dtype)
-            self._add_chunk(chunk, start, targets, row_losses, input_grad)
+            self._add_chunk(chunk, start, targets, row_losses, out)
 
     def _add_chunk(
-        self, X: Array, start: int, targets: Targets, losses: Array | None, dX: Array | None
+        self, X: Array, start: int, targets: Targets, losses: Array | None, out: Array | None
     ) -> None:
         """Add rows that the kernel reads as they lie, the targets of which begin at ``start``."""
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
-        W = None if dX is None else self._padded_weights()
+        W = self._padded_weights() if self.mode == GRADIENT and out is not None else None
         by_row, stride = _layout(X)
         source = X.view(np.uint8) if X.dtype.kind == "b" else X
         plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
@@ -160,7 +171,7 @@ class DenseAccumulator(Accumulator):
             bias=address(self.row_biases),
             center=address(self.center),
             mode=self.mode,
-            input_grad=address(dX, start),
+            out=address(out, start),
             denominator=float(targets.total),
         )
         self._run(problem, targets, plans.dense_work(self.plan, n_rows), start, losses)
@@ -181,19 +192,19 @@ class SparseAccumulator(Accumulator):
         self.loads = np.zeros(plan.n_slots, np.int64)
 
     def add(
-        self,
-        X: CSR,
-        targets: Targets,
-        row_losses: Array | None = None,
-        input_grad: Array | None = None,
+        self, X: CSR, targets: Targets, row_losses: Array | None = None, out: Array | None = None
     ) -> None:
-        """Add a chunk of rows; fill ``row_losses`` (N,) and ``input_grad`` (N, D) if given."""
+        """Add a chunk of rows; fill ``row_losses`` (N,), and ``out`` as the mode says, if given.
+
+        For GRADIENT it takes the gradient in X, (N, D). For a mode that scores rows it takes their
+        scores, (N, K) or (N,), and the targets mean nothing.
+        """
         n_rows = len(X)
         if n_rows == 0:
             return
         slots = np.empty(-(-n_rows // self.plan.block_rows), np.int64)
         assign_blocks(X.indptr, self.plan.block_rows, self.loads, slots)
-        W = None if input_grad is None else self._padded_weights()
+        W = self._padded_weights() if self.mode == GRADIENT and out is not None else None
         wrong = np.zeros(1, np.int64)
         data = X.data.view(np.uint8) if X.dtype.kind == "b" else X.data
         problem = SparseProblem(
@@ -218,7 +229,7 @@ class SparseAccumulator(Accumulator):
             W=address(W),
             bias=address(self.row_biases),
             mode=self.mode,
-            input_grad=address(input_grad),
+            out=address(out),
             denominator=float(targets.total),
         )
         work = plans.sparse_work(n_rows, X.n_nonzeros, len(self.rows))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastsoftmax._kernels.linear.dense import DEPTH
+from fastsoftmax._kernels.linear.panels import DEPTH
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS
 from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.gather import SEGMENT
@@ -41,6 +41,8 @@ _SPARSE_TILES = 4
 # Fewer multiply-adds are for one thread, and up to SHORT_WORK are done before another one has woken
 # up (see `threads.run`).
 _SERIAL_WORK, SHORT_WORK = 400_000, 2_000_000
+# Of fewer blocks a thread some threads would have one more than others.
+_FEW_BLOCKS = 4
 
 
 class Plan(NamedTuple):
@@ -120,13 +122,28 @@ def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
     return n_nonzeros * (n_classes + 30) + n_rows * (20 * n_classes + 300)
 
 
-def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int) -> int:
-    """Threads worth using: never more than there are slots with work, or memory for scratch."""
-    blocks = -(-n_rows // plan.block_rows)
+def n_workers(
+    plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int, shares: bool = False
+) -> int:
+    """Threads worth using: never more than there is work, or memory for scratch.
+
+    If a block ``shares`` its tiles, each of them is work for one, and later each panel of features;
+    otherwise each slot that has blocks.
+    """
     if work < _SERIAL_WORK:
         return 1
+    parts = min(-(-n_rows // plan.block_rows), plan.n_slots)
+    if shares:
+        parts = max(-(-n_rows // plan.tile), plan.padded_features // plan.tile)
     left = plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
-    return max(min(threads, blocks, plan.n_slots, left // plan.scratch_size), 1)
+    return max(min(threads, parts, left // plan.scratch_size), 1)
+
+
+def are_few(plan: Plan, n_rows: int, workers: int) -> bool:
+    """Whether rows have so few blocks, and so large ones, that each is shared by all workers."""
+    blocks = -(-n_rows // plan.block_rows)
+    large = dense_work(plan, min(plan.block_rows, n_rows)) > SHORT_WORK
+    return min(blocks, plan.n_slots) < workers or (large and blocks < _FEW_BLOCKS * workers)
 
 
 def n_product_workers(work: int, threads: int) -> int:

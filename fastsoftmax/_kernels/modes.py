@@ -1,10 +1,10 @@
 """What a kernel makes of logits, as numbers.
 
-Where logits are those of features, the mode says what a tile of them becomes before the backward
-product. LOSS: nothing, only the loss is wanted. GRADIENT: s·(P - Y), see `softmax.losses`. PRODUCT:
-the rows of the Hessian's product with a direction. DIAGONAL: those of the Hessian's diagonal; for
-these two the row scales include T. Where logits lie in memory, the mode is LOSS or GRADIENT, or one
-of the last three, which are functions.
+Where logits are those of features, the mode says what a tile of them becomes. LOSS: only their loss
+is wanted. SOFTMAX, LOG_SOFTMAX, LOGITS, ARGMAX: rows of scores. From GRADIENT on a backward product
+follows, of s·(P - Y) for GRADIENT, see `softmax.losses`; of the rows of the Hessian's product with
+a direction for PRODUCT, and of those of its diagonal for DIAGONAL, for which the row scales include
+T. Where logits lie in memory, the mode is LOSS, GRADIENT, SOFTMAX, LOG_SOFTMAX or LOGSUMEXP.
 """
 
-LOSS, GRADIENT, PRODUCT, DIAGONAL, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP = range(7)
+LOSS, SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, LOGITS, ARGMAX, GRADIENT, PRODUCT, DIAGONAL = range(9)

@@ -229,6 +229,7 @@ class _Fit:
 
 
 def _print_results(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
+    """Print what was trained on, how long it took, and the score."""
     model, source = fit.model, fit.source
     rows = {
         "training rows": f"{source.n_rows:,}",

@@ -6,16 +6,17 @@ from typing import Any, Literal, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, validate_data
 
-import fastsoftmax.reference as reference
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, LOGITS, SOFTMAX
 from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model._adam import Adam
 from fastsoftmax.linear_model._callbacks import CallbackSupportMixin, with_callbacks
 from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, fit_prepared, prepare
 from fastsoftmax.linear_model._labels import check_weights, label_numbers
+from fastsoftmax.linear_model._scores import predict_scores
 from fastsoftmax.reference import Array
 
 Solver = Literal["auto", "lbfgs", "newton-cg"]
@@ -246,11 +247,6 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         tags.array_api_support = False
         return tags
 
-    def _logits(self, X: Any) -> Array:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False, **FEATURES)
-        return np.asarray(X @ self.coef_.T + self.intercept_)
-
     @_shared
     def decision_function(self, X: Any) -> Array:
         """Logits of every class; for two classes their difference.
@@ -264,7 +260,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
         <raises>
         """
-        logits = self._logits(X)
+        logits = predict_scores(self, X, LOGITS)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     @_shared
@@ -280,7 +276,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
         <raises>
         """
-        best = self._logits(X).argmax(axis=1)
+        best = predict_scores(self, X, ARGMAX)
         return np.asarray(self.classes_[best])
 
     @_shared
@@ -296,7 +292,7 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
         <raises>
         """
-        return np.asarray(reference.softmax(self._logits(X), axis=1))
+        return predict_scores(self, X, SOFTMAX)
 
     @_shared
     def predict_log_proba(self, X: Any) -> Array:
@@ -311,4 +307,4 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
 
         <raises>
         """
-        return np.asarray(reference.log_softmax(self._logits(X), axis=1))
+        return predict_scores(self, X, LOG_SOFTMAX)

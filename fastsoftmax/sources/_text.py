@@ -76,6 +76,7 @@ class CSVSource(ChunkSource):
         return frame[self.target]
 
     def _index(self, where: str, labels: Array) -> Array | None:
+        """Return the indices of labels among the classes, or None where one is no class."""
         indices = [self._indices.get(label, -1) for label in labels]
         return None if min(indices, default=0) < 0 else np.array(indices, np.int64)
 

@@ -15,9 +15,11 @@ from problems import make_problem
 import fastsoftmax
 from fastsoftmax._evaluation import threads
 from fastsoftmax._evaluation.plans import make_plan, make_sparse_plan, n_workers
+from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 
-SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400)]
+# Of the last three few blocks are shared by all threads, see `linear/shared.py`.
+SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400), (70, 300, 301)]
 
 
 def evaluate(problem):
@@ -44,11 +46,16 @@ def test_one_thread_the_team_and_numbas_threads_agree_bitwise(
     problem = make_problem(*shape, dtype)
     crews = []
 
-    def spy(job, arrays, crew):
-        crews.append(crew)
-        run_slots(job, arrays, crew)
+    def spy_on(kernel):
+        def spy(job, arrays, crew):
+            crews.append(crew)
+            kernel(job, arrays, crew)
 
-    monkeypatch.setattr("fastsoftmax._evaluation.accumulators.run_slots", spy)
+        place = f"fastsoftmax._evaluation.accumulators.{kernel.__name__}"
+        monkeypatch.setattr(place, spy)
+
+    spy_on(run_slots)
+    spy_on(run_shared_blocks)
     results = []
     for count, team in ((1, True), (2, True), (2, False)):
         thread_count(count)

@@ -465,9 +465,22 @@ def call_fit(d, fs):
         compare(model.predict_proba(X), want, np.float32, "predict_proba")
 
 
+def call_scores(d, fs):
+    """linear_softmax, linear_log_softmax and linear_argmax."""
+    X, W, _, bias, dtype = problem(d)
+    name = d.choice(["linear_softmax", "linear_log_softmax", "linear_argmax"])
+    what = f"{name} {type(X).__name__} {X.dtype} {(*X.shape, len(W))}"
+    got = getattr(fs, name)(X, W, bias=bias)
+    want = getattr(fs.reference, name)(X, W, bias=bias)
+    if name == "linear_argmax":  # of logits that differ by rounding either is right
+        Z = fs.reference.linear_log_softmax(X, W, bias=bias)
+        got, want = (Z[np.arange(len(Z)), labels] for labels in (got, want))
+    compare(got, want, dtype, what)
+
+
 KINDS = (
-    [call_rows] * 30 + [call_logits] * 20 + [call_linear] * 25 + [call_objective] * 22
-    + [call_partial_fit] * 2 + [call_fit]
+    [call_rows] * 30 + [call_logits] * 20 + [call_linear] * 20 + [call_objective] * 17
+    + [call_scores] * 10 + [call_partial_fit] * 2 + [call_fit]
 )  # fmt: skip
 
 
@@ -478,7 +491,7 @@ def share_out_from(size):
     """Let kernels be shared out among threads from problems of this size on."""
     from fastsoftmax._evaluation import accumulators, plans, rowwise
 
-    plans._SERIAL_WORK = accumulators._FINISH_SERIAL = size
+    plans._SERIAL_WORK = plans.SHORT_WORK = accumulators._FINISH_SERIAL = size
     rowwise._SERIAL_ELEMENTS = rowwise._DIRECT_SERIAL = size
 
 

@@ -360,7 +360,7 @@ def flat(result):
 def is_degenerate(call):
     """No rows or features, a mean over nothing, options that exclude each other."""
     first = call.plain.get("X", call.plain.get("logits"))
-    y, ignored = call.plain["y"], call.plain.get("ignore_index")
+    y, ignored = call.plain.get("y"), call.plain.get("ignore_index")
     return (
         0 in np.shape(first)
         or (np.ndim(y) == 2 and ignored is not None)
@@ -472,6 +472,21 @@ def test_linear_cross_entropy(function, data):
     if call.plain.get("reduction") == "none" and call.plain.get("l2"):
         call.state = max(call.state, DOUBTFUL)
     check(call, function, LINEAR, computed_eps(call.plain["X"]))
+
+
+@pytest.mark.parametrize("function", ["linear_softmax", "linear_log_softmax", "linear_argmax"])
+@examples(100)
+@given(st.data())
+def test_scores(function, data):
+    call = Call(data.draw)
+    n = data.draw(st.sampled_from([0, 1, 2, 3, 17]))
+    width = data.draw(st.sampled_from([0, 1, 2, 5, 8, 33]))
+    k = data.draw(st.sampled_from([2, 3, 5, 17]))
+    features(call, n, width)
+    call.real("W", (k, width), hostile.COMPUTED + hostile.CONVERTED)
+    if call.sometimes(3):
+        call.real("bias", (k,), hostile.COMPUTED + hostile.CONVERTED)
+    check(call, function, ["X", "W", "bias"], computed_eps(call.plain["X"]))
 
 
 # --- the objective --------------------------------------------------------------------------------

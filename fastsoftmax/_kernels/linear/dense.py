@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.linear.panels import DEPTH, panel_count, panel_rows
+from fastsoftmax._kernels.linear.scores import score_tile
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
@@ -47,9 +49,6 @@ from fastsoftmax._kernels.vector.squares import (
 )
 from fastsoftmax._kernels.vector.tiles import contract
 
-# Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
-# long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
-DEPTH = 64
 COPY_ABOVE_CLASSES = 48  # see `needs_copy`
 LINE_BYTES = 64
 
@@ -69,12 +68,12 @@ class DenseProblem(NamedTuple):
     n_logits: int  # rows of W: K, and K more of a direction V behind them for PRODUCT
     block_rows: int
     panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
-    W: int  # (K, D), C order, a tile of zeros behind it; for input_grad only
+    W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,)
     center: int  # (D,) padded to whole vectors
     mode: int  # see `fastsoftmax._kernels.modes`
-    input_grad: int  # (N, D), C order, written where asked for
-    denominator: float  # of input_grad
+    out: int  # scores (N, K), labels (N,), or the gradient in X (N, D) where it is wanted
+    denominator: float  # of the gradient in X
 
 
 class Tile(NamedTuple):
@@ -87,35 +86,50 @@ class Tile(NamedTuple):
     statistics: Any
 
 
-@helper
-def panel_count(n):
-    """Panels of at most HEIGHT rows that ``n`` rows need."""
-    return (n + HEIGHT - 1) // HEIGHT
+class Block(NamedTuple):
+    """The rows of a block, and where in scratch they are worked on."""
+
+    first: int  # number of the first row in the data
+    rows: int
+    p: Any
+    packed: Any
+    copied: bool  # whether the backward product reads ``packed``, and not X where it lies
+    x: Any  # what it reads, with the elements from row to row and from panel to panel
+    row_step: int
+    panel_step: int
+
+
+class Workspace(NamedTuple):
+    """What a worker needs besides for a tile, see the layout of scratch."""
+
+    t: Any
+    x_t: Any
+    statistics: Any
 
 
 @helper
-def panel_rows(panel, n):
-    """(first row, number of rows) of a panel, where ``n`` rows are shared out evenly."""
-    first, stop = panel * n // panel_count(n), (panel + 1) * n // panel_count(n)
-    return first, stop - first
+def workspace_of(problem, scratch):
+    """Return (p, packed, the workspace) in a worker's scratch."""
+    p = pointer(scratch)
+    tile = tile_rows(p)
+    padded = (problem.n_features + tile - 1) // tile * tile
+    t = advance(p, problem.n_classes * problem.block_rows)
+    packed = advance(t, problem.n_classes * tile)
+    x_t = advance(packed, padded * problem.block_rows)
+    return p, packed, Workspace(t, x_t, advance(x_t, DEPTH * tile))
 
 
-@kernel
-def pack_panels(rows, packed):
-    """Lay rows of W out as the forward product meets them: DEPTH features of all panels first.
-
-    In C order, where D is a power of two, rows compete for a few of the cache's sets, and each tile
-    of rows of X read them from memory again.
-    """
-    n, n_features = rows.shape
-    filled = 0
-    for start in range(0, n_features, DEPTH):
-        for panel in range(panel_count(n)):
-            first, height = panel_rows(panel, n)
-            for d in range(start, min(start + DEPTH, n_features)):
-                for k in range(first, first + height):
-                    packed[filled] = rows[k, d]
-                    filled += 1
+@helper
+def make_block(problem, number, p, packed):
+    """Describe a block that is worked on in ``p`` and ``packed``."""
+    lanes, tile = lane_count(p), tile_rows(p)
+    first = number * problem.block_rows
+    rows = min(problem.block_rows, problem.n_rows - first)
+    copied = problem.mode >= GRADIENT and needs_copy(problem, number, lanes)
+    if copied:
+        return Block(first, rows, p, packed, copied, packed, tile, tile * problem.block_rows)
+    in_place = advance(as_pointer(problem.address, load(p)), first * problem.stride)
+    return Block(first, rows, p, packed, copied, in_place, problem.stride, tile)
 
 
 @helper
@@ -186,34 +200,33 @@ def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
 
 
 @helper
-def backward_block(problem, rows, p, source, gradient, ahead, next_block):
-    """gradient[k, :] += Σ_rows p[k, row]·X[row, :], panel by panel of TILE features.
+def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pace):
+    """gradient[k, :] += Σ_rows p[k, row]·X[row, :] of a panel of features and some of the classes.
 
-    ``source`` is X, the elements from row to row, and those from panel to panel. Panels of the
-    gradient are K rows of TILE elements each, one panel after the other: in rows of D the lines of
-    a panel would compete for an eighth of the cache's sets where D is a power of two.
+    q is the panel's first vector of features, and ``classes`` are panels (first, stop) of them. If
+    the gradient is ``fresh``, sums begin with HEIGHT numbers at ``start`` instead of what is there.
+    Panels of the gradient are K rows of TILE elements each, one panel after the other: in rows of D
+    the lines of a panel would compete for an eighth of the cache's sets where D is a power of two.
     """
-    (x, row_step, panel_step), (end, _, step_bytes) = source, next_block
-    lanes, tile, n_classes = lane_count(p), tile_rows(p), problem.n_classes
-    vectors = (problem.n_features + lanes - 1) // lanes
-    for q in range(0, vectors, WIDTH):
-        width = min(WIDTH, vectors - q)
-        # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
-        for first in range(0, rows, tile):
-            x_tile = advance(x, q // WIDTH * panel_step + first * row_step)
-            for panel in range(panel_count(n_classes)):
-                k, height = panel_rows(panel, n_classes)
-                g = advance(gradient, (q * lanes * n_classes) + k * tile)
-                pace = step_bytes if ahead < end else 0
-                contract(
-                    height, width, min(tile, rows - first),
-                    advance(p, first * n_classes + k * tile), tile, 1,
-                    x_tile, row_step,
-                    g, tile,
-                    g, tile,
-                    ahead, pace,
-                )  # fmt: skip
-                ahead += tile * pace
+    lanes, tile, n_classes = lane_count(block.p), tile_rows(block.p), problem.n_classes
+    width = min(WIDTH, (problem.n_features + lanes - 1) // lanes - q)
+    # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
+    for first in range(0, block.rows, tile):
+        x_tile = advance(block.x, q // WIDTH * block.panel_step + first * block.row_step)
+        for panel in range(classes[0], classes[1]):
+            k, height = panel_rows(panel, n_classes)
+            g = advance(gradient, (q * lanes * n_classes) + k * tile)
+            before, before_row = (start, 0) if fresh and first == 0 else (g, tile)
+            contract(
+                height, width, min(tile, block.rows - first),
+                advance(block.p, first * n_classes + k * tile), tile, 1,
+                x_tile, block.row_step,
+                g, tile,
+                before, before_row,
+                ahead, pace,
+            )  # fmt: skip
+            ahead += tile * pace
+    return ahead
 
 
 @helper
@@ -221,7 +234,7 @@ def write_input_grad(problem, tile, scratch):
     """Write a tile's rows of (P - Y) W / denominator; ``scratch`` has room for 2·HEIGHT·TILE."""
     width, dx = tile_rows(scratch), scratch
     n_features, n_classes = problem.n_features, problem.n_classes
-    W, out = as_pointer(problem.W, dx), as_pointer(problem.input_grad, dx)
+    W, out = as_pointer(problem.W, dx), as_pointer(problem.out, dx)
     zeros = advance(dx, HEIGHT * width)
     for i in range(HEIGHT * width):
         zeros[i] = 0
@@ -262,7 +275,7 @@ def prefetch_of(problem, block, lanes):
     end = start + n_bytes if exists else start  # columns of X are not prefetched
     if problem.n_logits <= HEIGHT:
         return start, (end, lanes, 0)
-    if problem.mode == LOSS:
+    if problem.mode < GRADIENT:
         return start, (end, lanes * 3 // 8, 80)
     return start, (end, 0, 64)
 
@@ -280,55 +293,69 @@ def needs_copy(problem, block, lanes):
     return rows_after * problem.stride < lanes
 
 
-def accumulate_dense_block(problem, terms, block, following, gradient, scratch):
+@helper
+def forward_tile(problem, terms, block, r, workspace, ahead, next_block):
+    """Compute the logits of a block's tile from row r on, and what its gradient needs of them.
+
+    Returns ``ahead``, moved on by what has been prefetched of the next block, and the tile's loss.
+    """
+    t, x_t, statistics = workspace
+    z, place = advance(block.p, r * problem.n_classes), advance(block.packed, r * tile_rows(x_t))
+    tile = Tile(block.first + r, min(tile_rows(x_t), block.rows - r), z, t, statistics)
+    ahead = compute_logits(problem, tile, x_t, place, block.copied, ahead, next_block)
+    return ahead, transform_tile(problem, terms, tile, x_t)
+
+
+def accumulate_dense_block(problem, terms, number, following, gradient, scratch):
     """Add a block's sums to ``gradient`` (panels of K rows, K bias sums); return its loss.
 
     Block ``following`` is prefetched meanwhile.
     """
-    p, g = pointer(scratch), pointer(gradient)
+    p, packed, workspace = workspace_of(problem, scratch)
+    block, g, loss = make_block(problem, number, p, packed), pointer(gradient), 0.0
     lanes, tile = lane_count(p), tile_rows(p)
-    n_classes, padded = problem.n_classes, (problem.n_features + tile - 1) // tile * tile
-    t = advance(p, n_classes * problem.block_rows)
-    packed = advance(t, n_classes * tile)
-    x_t = advance(packed, padded * problem.block_rows)
-    statistics = advance(x_t, DEPTH * tile)
-    first, loss = block * problem.block_rows, 0.0
-    rows = min(problem.block_rows, problem.n_rows - first)
-    copy = problem.mode != LOSS and needs_copy(problem, block, lanes)
+    n_classes, n_features = problem.n_classes, problem.n_features
     ahead, next_block = prefetch_of(problem, following, lanes)
-    for r in range(0, rows, tile):
-        z = advance(p, r * n_classes)
-        here = Tile(first + r, min(tile, rows - r), z, t, statistics)
-        place = advance(packed, r * tile)
-        ahead = compute_logits(problem, here, x_t, place, copy, ahead, next_block)
-        loss += transform_tile(problem, terms, here, advance(g, n_classes * padded), x_t)
-    if problem.mode != LOSS:
-        source = packed, tile, tile * problem.block_rows
-        if not copy:
-            in_place = advance(as_pointer(problem.address, scratch), first * problem.stride)
-            source = in_place, problem.stride, tile
-        backward_block(problem, rows, p, source, g, ahead, next_block)
+    for r in range(0, block.rows, tile):
+        ahead, of_tile = forward_tile(problem, terms, block, r, workspace, ahead, next_block)
+        loss += of_tile
+        if problem.mode >= GRADIENT:
+            add_row_sums(advance(p, r * n_classes), n_classes, bias_sums(problem, g))
+    if problem.mode >= GRADIENT:
+        end, _, step_bytes = next_block
+        classes = 0, panel_count(n_classes)
+        for q in range(0, (n_features + lanes - 1) // lanes, WIDTH):
+            pace = step_bytes if ahead < end else 0
+            ahead = backward_panel(problem, block, q, classes, g, g, False, ahead, pace)
     return loss
 
 
 @helper
-def transform_tile(problem, terms, tile, bias_sums, scratch):
-    """Turn logits into what the backward product takes, by ``problem.mode``; return their loss.
+def transform_tile(problem, terms, tile, scratch):
+    """Turn logits into what the mode asks for, and return their loss, if it is wanted.
 
-    That of the biases and the gradient in X, see `write_input_grad`, are done here.
+    The gradient in X, see `write_input_grad`, is done here.
     """
     first, rows, z, t, statistics = tile
     n_classes, mode, loss = problem.n_classes, problem.mode, 0.0
-    if mode <= GRADIENT:
+    if mode != LOSS and mode < GRADIENT:
+        score_tile(problem, tile)
+    elif mode <= GRADIENT:
         gradient = mode == GRADIENT
         loss = loss_tile(terms, first, rows, n_classes, z, t, statistics, gradient)
     else:
         curvature_tile(terms, first, rows, n_classes, z, statistics, mode == PRODUCT)
-    if mode != LOSS:
-        add_row_sums(z, n_classes, bias_sums)
-    if problem.input_grad != 0:
+    if mode == GRADIENT and problem.out != 0:
         write_input_grad(problem, tile, scratch)
     return loss
+
+
+@helper
+def bias_sums(problem, gradient):
+    """Where in a slab the sums of the biases stand."""
+    tile = tile_rows(gradient)
+    padded = (problem.n_features + tile - 1) // tile * tile
+    return advance(gradient, problem.n_classes * padded)
 
 
 @helper

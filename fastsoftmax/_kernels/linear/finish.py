@@ -5,7 +5,16 @@ from typing import NamedTuple
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.tasks import draw_task, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
-from fastsoftmax._kernels.vector.simd import advance, pointer
+from fastsoftmax._kernels.vector.simd import (
+    advance,
+    lane_count,
+    load,
+    load_first,
+    pointer,
+    splat,
+    store,
+    store_first,
+)
 
 # Features whose sums are added up by one task: a multiple of every dense panel, and whole cache
 # lines of the gradient.
@@ -59,8 +68,24 @@ def finish_part(job, slabs, base, height, classes, features, W, gradient):
             continue
         for d in range(first, stop, panel):
             total = advance(sums, base + d * height + (k - classes[0]) * panel)
-            for i in range(min(panel, stop - d)):
-                gradient[k, d + i] = total[i] / job.denominator + job.twice_l2 * W[k, d + i]
+            place = k * W.shape[1] + d
+            finish_panel(job, total, min(panel, stop - d), advance(pointer(W), place),
+                         advance(pointer(gradient), place))  # fmt: skip
+
+
+@helper
+def finish_panel(job, total, n, W, gradient):
+    """Finish n neighbouring features of a class."""
+    lanes, zero = lane_count(total), splat(0.0, load(total))
+    denominator, twice_l2 = splat(job.denominator, zero), splat(job.twice_l2, zero)
+    for i in range(0, n - lanes + 1, lanes):
+        penalty = twice_l2 * load(advance(W, i))
+        store(advance(gradient, i), load(advance(total, i)) / denominator + penalty)
+    i = n // lanes * lanes
+    if i < n:
+        penalty = twice_l2 * load_first(advance(W, i), n - i, zero)
+        value = load_first(advance(total, i), n - i, zero) / denominator + penalty
+        store_first(advance(gradient, i), n - i, value)
 
 
 @helper

@@ -8,7 +8,7 @@ from numba.extending import overload
 from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, kernel
 from fastsoftmax._kernels.linear.dense import accumulate_dense_block
 from fastsoftmax._kernels.linear.sparse import SparseProblem, accumulate_sparse_block
-from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.simd import as_int64_pointer
@@ -19,8 +19,8 @@ def next_block(problem, slot, n_slots, after):
     raise NotImplementedError
 
 
-def accumulate_block(problem, terms, block, following, gradient, scratch):
-    """Add a block of rows to a slab; return its loss."""
+def accumulate_block(problem, terms, number, following, gradient, scratch):
+    """Add block ``number`` to a slab; return its loss."""
     raise NotImplementedError
 
 
@@ -31,7 +31,7 @@ def _next_block(problem, slot, n_slots, after):
 
 
 @overload(accumulate_block, jit_options=HELPER_OPTIONS)
-def _accumulate_block(problem, terms, block, following, gradient, scratch):
+def _accumulate_block(problem, terms, number, following, gradient, scratch):
     """Choose by the type of the problem."""
     sparse = problem.instance_class is SparseProblem
     return accumulate_sparse_block if sparse else accumulate_dense_block
@@ -61,7 +61,7 @@ def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
     block = next_block(problem, slot, n_slots, -1)
     while block * problem.block_rows < problem.n_rows:
         if problem.first_block + block == slot:  # the first blocks go to the slots in turn
-            if problem.mode != LOSS:
+            if problem.mode >= GRADIENT:
                 slabs[slot, :] = 0
             losses[slot] = 0
         following = prefetched = next_block(problem, slot, n_slots, block)

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax._kernels.jit import helper, kernel
-from fastsoftmax._kernels.linear.dense import Tile, transform_tile
-from fastsoftmax._kernels.modes import DIAGONAL, LOSS
+from fastsoftmax._kernels.linear.dense import Tile, add_row_sums, transform_tile
+from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT
 from fastsoftmax._kernels.vector.gather import AHEAD, MAX_VECTORS, SEGMENT, Segment, gather, scatter
@@ -54,10 +54,10 @@ class SparseProblem(NamedTuple):
     other_logits: int  # in the second
     whole_classes: int  # the same of the gradient
     other_classes: int
-    W: int  # (K, D), C order, a tile of zeros behind it; for input_grad only
+    W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,) padded to whole vectors
     mode: int
-    input_grad: int
+    out: int
     denominator: float
 
 
@@ -165,7 +165,7 @@ def transpose_tile(source, source_row, rows, columns, target, target_row):
             store_rows(advance(target, c * target_row + r), target_row, transpose(vectors))
 
 
-def accumulate_sparse_block(problem, terms, block, following, gradient, scratch):
+def accumulate_sparse_block(problem, terms, number, following, gradient, scratch):
     """Add a block's gradient to ``gradient`` (the two parts, K bias sums); return its loss.
 
     Scratch holds a tile of logits, one of soft targets, the logits by row, what `transform_tile`
@@ -187,15 +187,16 @@ def accumulate_sparse_block(problem, terms, block, following, gradient, scratch)
     sums = g, problem.whole_classes, problem.other_classes
     bias, squared = as_pointer(problem.bias, z), problem.mode == DIAGONAL
     bias_sums = advance(g, problem.n_features * (problem.whole_classes + problem.other_classes))
-    first, loss, wrong = block * problem.block_rows, 0.0, 0
+    first, loss, wrong = number * problem.block_rows, 0.0, 0
     stop = min(first + problem.block_rows, problem.n_rows)
     for row in range(first, stop, tile):
         here = Tile(row, min(tile, stop - row), z, t, statistics)
         for r in range(here.rows):
             wrong |= gather_row(nonzeros, weights, bias, row + r, advance(by_row, r * padded))
         transpose_tile(by_row, padded, here.rows, n_logits, z, tile)
-        loss += transform_tile(problem, terms, here, bias_sums, dx)
-        if problem.mode != LOSS:
+        loss += transform_tile(problem, terms, here, dx)
+        if problem.mode >= GRADIENT:
+            add_row_sums(z, n_classes, bias_sums)
             transpose_tile(z, tile, n_classes, here.rows, by_row, padded)
             for r in range(here.rows):
                 p = advance(by_row, r * padded)

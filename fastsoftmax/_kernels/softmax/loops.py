@@ -85,6 +85,35 @@ def exp_over(z, n, step, m):
 
 
 @helper
+def argmax_over(z, n, step):
+    """The number of the first z[i] that is the largest, or of the first NaN if there is one."""
+    best = load(z)
+    number, one = splat(0.0, best), splat(1.0, best)
+    where = number
+    for i in range(1, n):
+        number = number + one
+        value = load(advance(z, i * step))
+        # Not larger and not equal, but no less: a NaN, or nothing.
+        larger = select(value == value, best < value, best == best)
+        best, where = select(larger, value, best), select(larger, number, where)
+    return where
+
+
+@helper
+def to_log_softmax_over(z, n, step):
+    """Turn z[i] into z[i] - log Σ_j exp(z[j])."""
+    m = maximum_over(z, n, step)
+    shift = finite_shift(m)
+    rest, count = splat(0.0, m), splat(0.0, m)
+    for i in range(n):
+        rest, count = add_exp(load(advance(z, i * step)), m, shift, rest, count)
+    log_sum = log_of_sum(count, rest)
+    for i in range(n):
+        p = advance(z, i * step)
+        store(p, load(p) - shift - log_sum)
+
+
+@helper
 def target_over(z, t, n, step, m):
     """(Σ_i t[i]·(m - z[i]), Σ_i t[i]); a target of zero times an infinite gap is 0."""
     zero = splat(0.0, m)

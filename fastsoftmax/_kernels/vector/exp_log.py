@@ -78,6 +78,7 @@ def exp(x):
 
 @overload(exp, jit_options=HELPER_OPTIONS)
 def _exp_of_dtype(x):
+    """Return the exp of a dtype: by a table where permutations are cheap, else by a polynomial."""
     constants = _EXP_32 if x.dtype == types.float32 else _EXP_64
     has_table = VECTOR_BYTES == 64
     magic_number = constants["magic"] / (x.lanes if has_table else 1)
@@ -133,6 +134,7 @@ def log(x):
 
 @overload(log, jit_options=HELPER_OPTIONS)
 def _log_of_dtype(x):
+    """Return the logarithm of a dtype."""
     single = x.dtype == types.float32
     constants, polynomial = (_EXP_32, _LOG_32) if single else (_EXP_64, _LOG_64)
     ln2_high, ln2_low = constants["ln2_high"], constants["ln2_low"]

@@ -88,6 +88,7 @@ def split_exponent(typingctx, x):
 
 
 def _split_exponent(builder, x):
+    """Emit m and e as floats with x = m·2ᵉ and m from √½ to √2."""
     integer, mantissa, _ = _format(x.type)
     # Subtracting the bits of √½ first makes the exponent field count from √½ instead of 1.
     root_half = integer(0x3F3504F3 if mantissa == 23 else 0x3FE6A09E667F3BCD)

@@ -69,6 +69,8 @@ def _gather(typingctx, width, rest, segment, matrices, start, total):
 
 
 def _emit_gather(row, for_each_nonzero, start, total):
+    """Emit the sums of rows of a matrix times the nonzeros of a sparse row."""
+
     def add(column, value, sums):
         return row.add_product(value, row.load(row.of_column(column)), sums)
 
@@ -87,6 +89,7 @@ def _scatter(typingctx, width, rest, segment, matrices, addend):
 
 
 def _emit_scatter(row, for_each_nonzero, addend):
+    """Emit the sums of a vector times each nonzero of a sparse row, added to rows of a matrix."""
     added = row.load(row.in_order(addend))
 
     def add(column, value, _):

@@ -77,6 +77,21 @@ def store_rows(typingctx, p, stride, square):
     return types.void(p, types.intp, square), codegen(store)
 
 
+@intrinsic
+def store_row_starts(typingctx, p, stride, rows, columns, square):
+    """Write the first ``columns`` values of the first ``rows`` rows, ``stride`` elements apart."""
+
+    def store(builder, start, step, n_rows, n_columns, vectors):
+        for i, v in enumerate(vectors):
+            row_exists = builder.icmp_signed("<", emit.I64(i), n_rows)
+            n = builder.select(row_exists, n_columns, emit.I64(0))
+            mask = emit.first_lanes(builder, n, len(vectors))
+            emit.masked_store(builder, v, emit.row(builder, start, i, step), mask)
+
+    sig = types.void(p, types.intp, types.intp, types.intp, square)
+    return sig, codegen(store)
+
+
 # -------------------------------------------------------------------------------- row by row
 
 
@@ -134,6 +149,7 @@ def transpose(typingctx, square):
 
 
 def _transpose(builder, rows):
+    """Transpose a square by exchanging the halves of pairs of its rows, once for each bit of L."""
     lanes, inner = len(rows), 128 // emit.bit_width(rows[0].type.element)
     bits = [1 << i for i in range(lanes.bit_length() - 1)]
     inside = [bit for bit in reversed(bits) if bit < inner]

@@ -46,7 +46,7 @@ def _contract(typingctx, shape, a, b, c, start, ahead):
         height, width, depth = shape
         key = builder.add(builder.mul(height, emit.I64(WIDTH + 1)), width)
         cases = [
-            (h * (WIDTH + 1) + w, partial(_emit_tile, builder, h, w, lanes, depth, *operands))
+            (h * (WIDTH + 1) + w, partial(_emit_tile, builder, (h, w), lanes, depth, operands))
             for h, w in product(range(1, HEIGHT + 1), range(1, WIDTH + 1))
         ]
         emit.switch(builder, key, cases)
@@ -54,9 +54,10 @@ def _contract(typingctx, shape, a, b, c, start, ahead):
     return types.void(shape, a, b, c, start, ahead), codegen(switch)
 
 
-def _emit_tile(builder, height, width, lanes, depth, a, b, c, start, ahead):
-    """Emit the loop over ``depth`` for a tile of ``height`` rows of ``width`` vectors."""
-    (a, a_row, a_step), (b, b_row), (start, start_row), (ahead, pace) = a, b, start, ahead
+def _emit_tile(builder, size, lanes, depth, operands):
+    """Emit the loop over ``depth`` for a tile whose size is (rows, vectors)."""
+    (height, width), c = size, operands[2]
+    (a, a_row, a_step), (b, b_row), _, (start, start_row), (ahead, pace) = operands
     a_rows = [emit.row(builder, a, i, a_row) for i in range(height)]
     places = list(product(range(height), range(width)))
     zeros = ir.VectorType(a.type.pointee, lanes)(0.0)

@@ -1,0 +1,49 @@
+"""Rows of W in panels: how they are shared out, and laid out for the forward product."""
+
+from fastsoftmax._kernels.jit import helper, kernel
+from fastsoftmax._kernels.tasks import draw_task, share_out
+from fastsoftmax._kernels.vector.calls import pack_call
+from fastsoftmax._kernels.vector.emit import HEIGHT
+
+# Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
+# long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
+DEPTH = 64
+
+
+@helper
+def panel_count(n):
+    """Panels of at most HEIGHT rows that ``n`` rows need."""
+    return (n + HEIGHT - 1) // HEIGHT
+
+
+@helper
+def panel_rows(panel, n):
+    """(first row, number of rows) of a panel, where ``n`` rows are shared out evenly."""
+    first, stop = panel * n // panel_count(n), (panel + 1) * n // panel_count(n)
+    return first, stop - first
+
+
+@helper
+def _pack_drawn_slices(rows, packed, counters):
+    """Draw slices of DEPTH features and pack them."""
+    n, n_features = rows.shape
+    start = draw_task(counters) * DEPTH
+    while start < n_features:
+        filled = start * n
+        for panel in range(panel_count(n)):
+            first, height = panel_rows(panel, n)
+            for d in range(start, min(start + DEPTH, n_features)):
+                for k in range(first, first + height):
+                    packed[filled] = rows[k, d]
+                    filled += 1
+        start = draw_task(counters) * DEPTH
+
+
+@kernel
+def pack_panels(rows, packed, crew):
+    """Lay rows of W out as the forward product meets them: DEPTH features of all panels first.
+
+    In C order, where D is a power of two, rows compete for a few of the cache's sets, and each tile
+    of rows of X read them from memory again.
+    """
+    share_out(pack_call(_pack_drawn_slices, (rows, packed)), crew)
