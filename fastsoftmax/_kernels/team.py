@@ -105,7 +105,8 @@ def _wait_for_job(board, seen):
             break
         if replace(sleepers, n, n - 1):
             return
-    _sem_wait(board + 8 * SEMAPHORE)
+    while _sem_wait(board + 8 * SEMAPHORE) != 0:  # a signal has come
+        pass
 
 
 @kernel
@@ -126,6 +127,8 @@ def stop(board):
     """Let all helpers end that serve at this board."""
     _place(board, STOPPED)[0] = 1
     fetch_add(_place(board, TICKET), 1)
-    while load_shared(_place(board, SLEEPERS)) > 0:
-        if fetch_add(_place(board, SLEEPERS), -1) > 0:
+    sleepers = load_shared(_place(board, SLEEPERS))
+    while sleepers > 0:
+        if replace(_place(board, SLEEPERS), sleepers, sleepers - 1):
             _sem_post(board + 8 * SEMAPHORE)
+        sleepers = load_shared(_place(board, SLEEPERS))

@@ -93,7 +93,7 @@ def test_many_threads_at_once():
 def run_python(code, **environment):
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
-        env={**os.environ, **environment},
+        env={**os.environ, "FASTSOFTMAX_THREADS": "team", **environment},
         capture_output=True,
         text=True,
         timeout=300,
