@@ -53,7 +53,8 @@ def test_contributing_names_places_that_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text()
     package = Path(fastsoftmax.__path__[0])
     known = {path.name for path in package.rglob("*.py")} | {"conftest.py"}
-    known |= {path.name for folder in ("bench", "tests") for path in (ROOT / folder).rglob("*.py")}
+    folders = ("bench", "tests", ".ci")
+    known |= {path.name for folder in folders for path in (ROOT / folder).rglob("*.py")}
     named = set(re.findall(r"\w+\.py\b", text))
     assert named <= known
     picture = text.partition("## Where things are")[2].partition("\n## ")[0]
