@@ -86,11 +86,13 @@ _CLOSE = 100e-6  # seconds between the beginnings of calls in close succession
 
 
 def _team_of(n_workers: int, short: bool) -> Crew:
-    """Return the team, with helpers enough for so many workers."""
+    """Return the team, with helpers enough for so many workers, or the caller alone."""
     global _team, _last_call
     now = time.perf_counter()
     wakes = not short or now - _last_call < _CLOSE
     _last_call = now
+    if _team is None and not wakes:  # there is nobody who might help
+        return ALONE
     if _team is None:
         with _starting:
             if _team is None:
