@@ -70,11 +70,12 @@ class Accumulator:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         dtype, n_rows = self.W.dtype, problem.n_rows
         job = problem, make_terms(targets, dtype, start, losses)
-        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads(), self.shares_blocks)
+        shared = self.shares_blocks and plans.are_few(self.plan, n_rows, n_threads())
+        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads(), shared)
         scratch = aligned(workers, self.plan.scratch_size, dtype)
         arrays: Any = self.slabs, self.losses, scratch
         short = work < plans.SHORT_WORK
-        if self.shares_blocks and workers > 1 and plans.are_few(self.plan, n_rows, workers):
+        if shared and workers > 1:
             arrays += (np.empty(self.plan.block_rows // self.plan.tile),)
             run(run_shared_blocks, job, arrays, n_workers=workers, short=short)
         else:

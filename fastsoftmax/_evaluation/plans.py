@@ -123,27 +123,27 @@ def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
 
 
 def n_workers(
-    plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int, shares: bool = False
+    plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int, shared: bool = False
 ) -> int:
     """Threads worth using: never more than there is work, or memory for scratch.
 
-    If a block ``shares`` its tiles, each of them is work for one, and later each panel of features;
+    Where threads share blocks, each tile is work for one, and later each panel of features;
     otherwise each slot that has blocks.
     """
     if work < _SERIAL_WORK:
         return 1
     parts = min(-(-n_rows // plan.block_rows), plan.n_slots)
-    if shares:
+    if shared:
         parts = max(-(-n_rows // plan.tile), plan.padded_features // plan.tile)
     left = plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
     return max(min(threads, parts, left // plan.scratch_size), 1)
 
 
-def are_few(plan: Plan, n_rows: int, workers: int) -> bool:
-    """Whether rows have so few blocks, and so large ones, that each is shared by all workers."""
-    blocks = -(-n_rows // plan.block_rows)
-    large = dense_work(plan, min(plan.block_rows, n_rows)) > SHORT_WORK
-    return min(blocks, plan.n_slots) < workers or (large and blocks < _FEW_BLOCKS * workers)
+def are_few(plan: Plan, n_rows: int, threads: int) -> bool:
+    """Whether rows have so few blocks, and so large ones, that threads should share each."""
+    blocks, rows = -(-n_rows // plan.block_rows), min(plan.block_rows, n_rows)
+    large = rows > plan.tile and dense_work(plan, rows) > SHORT_WORK
+    return large and 1 < threads and blocks < _FEW_BLOCKS * threads
 
 
 def n_product_workers(work: int, threads: int) -> int:
