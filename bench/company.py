@@ -161,13 +161,14 @@ def on_one_thread(call: Call) -> Call:
     return run
 
 
-def one_case(name: str, place: str, repeats: int) -> None:
-    """Print the medians of a case in a place: ours, ours on one thread, and torch's."""
+def one_case(name: str, place: str, repeats: int, peer: bool) -> None:
+    """Print the medians of a case in a place: ours and ours on one thread, or torch's."""
     make, shape = CASES[name]
-    ours = make(*shape)
-    calls = {"ours": ours, "one": on_one_thread(ours)}
-    if make is softmax and importlib.util.find_spec("torch"):
-        calls["torch"] = torch_softmax(*shape)
+    if peer:
+        calls = {"torch": torch_softmax(*shape)}
+    else:
+        ours = make(*shape)
+        calls = {"ours": ours, "one": on_one_thread(ours)}
     for call in calls.values():
         call()
     before: Call = lambda: None  # noqa: E731
@@ -178,7 +179,13 @@ def one_case(name: str, place: str, repeats: int) -> None:
     script = {"scikit-learn elsewhere": SKLEARN, "a busy process": "while True: pass"}.get(place)
     with beside(script) if script else nullcontext():
         found = alternate(calls, before, repeats)
-    print(*(found.get(key, 0.0) for key in ("ours", "one", "torch")))
+    print(*found.values())
+
+
+def medians(command: list[str]) -> list[float]:
+    """What a process of its own prints."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [float(number) for number in done.stdout.split()]
 
 
 PLACES = [
@@ -193,9 +200,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--only", default="", help="part of the name of the cases")
     parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--torch", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        one_case(*options.case, options.repeats)
+        one_case(*options.case, options.repeats, options.torch)
         return
     lines = [
         "# In company", "",
@@ -214,13 +222,12 @@ def main() -> None:
                 cells.append("–")
                 continue
             command = [sys.executable, __file__, "--repeats", str(options.repeats)]
-            done = subprocess.run(
-                [*command, "--case", name, place], check=True, capture_output=True, text=True
-            )
-            ours, one, torch = map(float, done.stdout.split())
-            cells.append(
-                f"{ours:.3g}, {ours / one:.2f}" + (f", {ours / torch:.2f}" if torch else "")
-            )
+            command += ["--case", name, place]
+            ours, one = medians(command)
+            cell = f"{ours:.3g}, {ours / one:.2f}"
+            if CASES[name][0] is softmax and importlib.util.find_spec("torch"):
+                cell += f", {ours / medians([*command, '--torch'])[0]:.2f}"
+            cells.append(cell)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
         print(lines[-1], flush=True)
     lines += ["", machine.foot(machine.description()), ""]

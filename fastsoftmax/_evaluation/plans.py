@@ -40,7 +40,7 @@ _FEWEST_SLOTS = 4
 _SPARSE_TILES = 4
 # Fewer multiply-adds are for one thread, and up to SHORT_WORK are done before another one has woken
 # up (see `threads.run`).
-_SERIAL_WORK, SHORT_WORK = 400_000, 2_000_000
+_SERIAL_WORK, SHORT_WORK = 400_000, 5_000_000
 # Of fewer blocks a thread some threads would have one more than others.
 _FEW_BLOCKS = 4
 
@@ -142,7 +142,7 @@ def n_workers(
 def are_few(plan: Plan, n_rows: int, threads: int) -> bool:
     """Whether rows have so few blocks, and so large ones, that threads should share each."""
     blocks, rows = -(-n_rows // plan.block_rows), min(plan.block_rows, n_rows)
-    large = rows > plan.tile and dense_work(plan, rows) > SHORT_WORK
+    large = rows > plan.tile and dense_work(plan, rows) > SHORT_WORK // 2
     return large and 1 < threads and blocks < _FEW_BLOCKS * threads
 
 

@@ -38,7 +38,10 @@ def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> An
     if n_workers < 2:
         return kernel(*arguments, ALONE)
     if uses_team():
-        return kernel(*arguments, _team_of(n_workers, short))
+        try:
+            return kernel(*arguments, _team_of(n_workers, short))
+        finally:
+            _note_the_end()
     with _numbas_crew(n_workers) as crew:
         return kernel(*arguments, crew)
 
@@ -81,16 +84,20 @@ class Team:
 
 _team: Team | None = None
 _starting = threading.Lock()
-_last_call = 0.0
-_CLOSE = 100e-6  # seconds between the beginnings of calls in close succession
+_last_end = 0.0
+_CLOSE = 150e-6  # seconds from the end of a call to the next one, in close succession
+
+
+def _note_the_end() -> None:
+    """Note when a call of the team has ended."""
+    global _last_end
+    _last_end = time.perf_counter()
 
 
 def _team_of(n_workers: int, short: bool) -> Crew:
     """Return the team, with helpers enough for so many workers, or the caller alone."""
-    global _team, _last_call
-    now = time.perf_counter()
-    wakes = not short or now - _last_call < _CLOSE
-    _last_call = now
+    global _team
+    wakes = not short or time.perf_counter() - _last_end < _CLOSE
     if _team is None and not wakes:  # there is nobody who might help
         return ALONE
     if _team is None:
