@@ -17,9 +17,10 @@ __all__ = ["KERNELS", "warmup"]
 
 
 def _dense(dtype: Any) -> None:
-    """Loss and gradient of dense features, and what a fit's first preconditioner is made of."""
-    X, W = np.zeros((1, 1), dtype), np.zeros((2, 1), dtype)
-    linear_cross_entropy_value_and_grad(X, W, np.zeros(1, np.int64))
+    """Loss and gradient of many rows and of a batch, and what a fit's preconditioner is made of."""
+    for n_rows, n_features, n_classes in ((1, 1, 2), (128, 256, 100)):  # the batch is shared out
+        X, W = np.zeros((n_rows, n_features), dtype), np.zeros((n_classes, n_features), dtype)
+        linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
     gram(1024, 8, dtype, lambda rows, out: out.fill(0))
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.backend import accumulator, jit_disabled
 from fastsoftmax._evaluation.csr import CSR
-from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax._evaluation.docs import X_AND_W, fill_in
 from fastsoftmax._evaluation.targets import Reduction, Targets, make_targets
 from fastsoftmax._kernels.modes import GRADIENT, LOSS
 from fastsoftmax.reference import Array, LinearGrad, row_losses_and_gradients
@@ -23,13 +23,8 @@ __all__ = [
 
 
 _shared = fill_in(
-    features="""
-    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
-        Features; any memory layout, never modified, never copied whole. Its dtype decides the
-        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
-        in float32; wider integers in float64.
-    W : array_like of shape (n_classes, n_features)
-        Weights, cast to the compute dtype.
+    features=X_AND_W
+    + """
     y : array_like of int, shape (n_samples,), or of float, shape (n_samples, n_classes)
         Class labels in [0, n_classes), or rows of non-negative targets, whose sums are free.
     bias : array_like of shape (n_classes,), optional
@@ -319,10 +314,8 @@ def cross_entropy_value_and_grad(
     if out is None:
         out = np.empty(Z.shape, Z.dtype)
     else:
-        validate.check_out(out, Z.shape, Z.dtype, np.asarray(logits), "logits")
-        if not out.flags.c_contiguous:
-            raise ValueError("out: expected a C-contiguous array")
-        for name, given in (("y", y), ("sample_weight", sample_weight)):
+        validate.check_out(out, Z.shape, Z.dtype, contiguous=True)
+        for name, given in (("logits", logits), ("y", y), ("sample_weight", sample_weight)):
             if given is not None:
                 validate.check_overlap(out, np.asarray(given), name)
     return _sum_of_losses(Z, targets, None, out) / targets.total, out

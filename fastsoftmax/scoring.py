@@ -6,20 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation import scores, validate
-from fastsoftmax._evaluation.csr import CSR
-from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax._evaluation.docs import X_AND_W, fill_in
 from fastsoftmax.reference import Array
 
 __all__ = ["linear_argmax", "linear_log_softmax", "linear_softmax"]
 
 _shared = fill_in(
-    parameters="""
-    X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
-        Features; any memory layout, never modified, never copied whole. Its dtype decides the
-        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
-        in float32; wider integers in float64.
-    W : array_like of shape (n_classes, n_features)
-        Weights, cast to the compute dtype.
+    parameters=X_AND_W
+    + """
     bias : array_like of shape (n_classes,), optional
         Intercepts b.""",
     out="""
@@ -132,15 +126,11 @@ def _score(X: Any, W: Any, bias: Any, mode: int, out: Any) -> Array:
     """Validate and score."""
     X = validate.as_features(X, empty=True)
     dtype = validate.compute_dtype(X.dtype, "X")
-    given = {"X": X, "W": W, "bias": bias}
+    given = {"X": X, "W": W, "bias": bias}  # before casts, as their memory may be the caller's
     W = validate.as_weights(W, X.shape[1], dtype)
     bias = validate.as_bias(bias, len(W), dtype)
     if out is not None:
-        validate.check_out(out, (len(X), len(W)), dtype, W, "W")
-        if not out.flags.c_contiguous:
-            raise ValueError("out: expected a C-contiguous array")
+        validate.check_out(out, (len(X), len(W)), dtype, contiguous=True)
         for name, array in given.items():
-            for part in (array.data, array.indices) if isinstance(array, CSR) else (array,):
-                if part is not None and np.may_share_memory(out, np.asarray(part)):
-                    raise ValueError(f"out: expected an array sharing no memory with {name}")
+            validate.check_disjoint(out, array, name)
     return scores.score(X, W, bias, mode, out)

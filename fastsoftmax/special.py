@@ -231,7 +231,8 @@ def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> 
     """Return softmax or log_softmax of x."""
     array = _as_numbers(x, "x")
     if out is not None:
-        validate.check_out(out, array.shape, reference.exp_dtype(array.dtype), array, "x")
+        validate.check_out(out, array.shape, reference.exp_dtype(array.dtype))
+        validate.check_overlap(out, array, "x")
     if (out is None or out.flags.c_contiguous) and _is_direct(array, axis):
         result = np.empty(array.shape, array.dtype) if out is None else out
         _call_direct(array, result, axis, name.upper())

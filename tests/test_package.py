@@ -85,12 +85,15 @@ def test_after_warmup_the_common_calls_compile_nothing():
 
     from fastsoftmax._kernels.algebra.gram import add_gram
     from fastsoftmax._kernels.linear.finish import finish_slabs
+    from fastsoftmax._kernels.linear.panels import pack_panels
+    from fastsoftmax._kernels.linear.shared import run_shared_blocks
     from fastsoftmax._kernels.linear.slots import run_slots
     from fastsoftmax._kernels.rows.columns import run_columns
     from fastsoftmax._kernels.rows.last_axis import run_chunks, run_flat_rows
     from fastsoftmax.linear_model import LogisticRegression
 
-    kernels = (add_gram, finish_slabs, run_slots, run_columns, run_chunks, run_flat_rows)
+    kernels = (add_gram, finish_slabs, pack_panels, run_chunks, run_columns, run_flat_rows,
+               run_shared_blocks, run_slots)  # fmt: skip
     fastsoftmax.warmup()
     before = [len(kernel.overloads) for kernel in kernels]
     rng = np.random.default_rng(0)
@@ -98,6 +101,10 @@ def test_after_warmup_the_common_calls_compile_nothing():
         X, y = rng.standard_normal((3000, 20)).astype(dtype), rng.integers(0, 3, 3000)
         LogisticRegression().fit(X, y)
         LogisticRegression().fit(sp.csr_array(X), y)
+        fastsoftmax.linear_cross_entropy_value_and_grad(
+            np.ones((300, 700), dtype), np.ones((500, 700), dtype), np.zeros(300, np.int64)
+        )
+        fastsoftmax.linear_softmax(X, np.ones((3, 20), dtype))
         fastsoftmax.softmax(X, axis=1)
         fastsoftmax.log_softmax(X.T, axis=0)
         fastsoftmax.logsumexp(X.reshape(2, -1), axis=1)

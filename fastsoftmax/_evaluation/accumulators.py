@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation import plans
 from fastsoftmax._evaluation.csr import CSR
@@ -18,13 +17,12 @@ from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
 from fastsoftmax._kernels.modes import GRADIENT, PRODUCT
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 # Rows in a layout that the kernel does not read are converted this many bytes at a time.
 _CONVERTED_BYTES = 16 << 20
-# Up to so many elements of slabs are added up before another thread has woken up.
-_FINISH_SERIAL = 1 << 18
+# So many elements of W are packed, and of slabs added up, before another thread has woken up.
+_SERIAL_ELEMENTS = 1 << 18
 
 
 class Accumulator:
@@ -33,6 +31,8 @@ class Accumulator:
     The bits do not depend on the chunks if every chunk but the last has a multiple of
     ``block_rows`` rows. ``direction`` (V, c) is what the Hessian is multiplied with.
     """
+
+    shares_blocks = False  # whether several threads may work on the tiles of one block
 
     def __init__(
         self,
@@ -54,9 +54,6 @@ class Accumulator:
             self.row_biases = np.concatenate(
                 [self.bias, np.zeros_like(self.bias) if c is None else c]
             )
-        self.shares_blocks = (
-            False  # whether the tiles of a block may be worked on by several threads
-        )
         self.slabs = aligned(plan.n_slots, 1 if mode < GRADIENT else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
         self.blocks = 0
@@ -70,8 +67,9 @@ class Accumulator:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         dtype, n_rows = self.W.dtype, problem.n_rows
         job = problem, make_terms(targets, dtype, start, losses)
-        shared = self.shares_blocks and plans.are_few(self.plan, n_rows, n_threads())
-        workers = plans.n_workers(self.plan, n_rows, work, dtype, n_threads(), shared)
+        threads = n_threads()
+        shared = self.shares_blocks and plans.blocks_are_few(self.plan, n_rows, threads)
+        workers = plans.n_workers(self.plan, n_rows, work, dtype, threads, shared)
         scratch = aligned(workers, self.plan.scratch_size, dtype)
         arrays: Any = self.slabs, self.losses, scratch
         short = work < plans.SHORT_WORK
@@ -82,8 +80,13 @@ class Accumulator:
             run(run_slots, job, arrays, n_workers=workers, short=short)
         self.blocks += -(-n_rows // self.plan.block_rows)
 
-    def _padded_weights(self) -> Array:
-        """W with a tile of zeros behind it, as the gradient in X reads whole vectors."""
+    def _weights_for(self, out: Array | None) -> Array | None:
+        """Return W with a tile of zeros behind it, if ``out`` takes the gradient in X.
+
+        To compute it whole vectors are read.
+        """
+        if self.mode != GRADIENT or out is None:
+            return None
         return np.concatenate([self.W.ravel(), np.zeros(self.plan.tile, self.W.dtype)])
 
     def loss(self, total: float, l2: float) -> float:
@@ -102,7 +105,7 @@ class Accumulator:
             self.plan.panel, self.plan.padded_features, *self.plan.parts,
             denominator=scalar(total), twice_l2=scalar(2 * l2),
         )  # fmt: skip
-        workers = n_threads() if self.W.size * used > _FINISH_SERIAL else 1
+        workers = n_threads() if self.W.size * used > _SERIAL_ELEMENTS else 1
         arrays = (self.slabs[:used], self.W, gradient, bias_gradient)
         run(finish_slabs, job, arrays, n_workers=workers)
         return self.loss(total, l2), gradient, bias_gradient
@@ -120,7 +123,7 @@ class DenseAccumulator(Accumulator):
         self.centred = center is not None and bool(center.any())
         self.panels = np.empty(self.rows.size, W.dtype)
         self.shares_blocks = self.mode != PRODUCT  # the logits of its tiles overlap
-        workers = n_threads() if self.rows.size > _FINISH_SERIAL else 1
+        workers = n_threads() if self.rows.size > _SERIAL_ELEMENTS else 1
         run(pack_panels, self.rows, self.panels, n_workers=workers)
         if center is not None:
             self.center[:n_features] = center
@@ -151,7 +154,7 @@ class DenseAccumulator(Accumulator):
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
-        W = self._padded_weights() if self.mode == GRADIENT and out is not None else None
+        W = self._weights_for(out)
         by_row, stride = _layout(X)
         source = X.view(np.uint8) if X.dtype.kind == "b" else X
         plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
@@ -195,17 +198,13 @@ class SparseAccumulator(Accumulator):
     def add(
         self, X: CSR, targets: Targets, row_losses: Array | None = None, out: Array | None = None
     ) -> None:
-        """Add a chunk of rows; fill ``row_losses`` (N,), and ``out`` as the mode says, if given.
-
-        For GRADIENT it takes the gradient in X, (N, D). For a mode that scores rows it takes their
-        scores, (N, K) or (N,), and the targets mean nothing.
-        """
+        """Add a chunk of rows; see `DenseAccumulator.add`."""
         n_rows = len(X)
         if n_rows == 0:
             return
         slots = np.empty(-(-n_rows // self.plan.block_rows), np.int64)
         assign_blocks(X.indptr, self.plan.block_rows, self.loads, slots)
-        W = self._padded_weights() if self.mode == GRADIENT and out is not None else None
+        W = self._weights_for(out)
         wrong = np.zeros(1, np.int64)
         data = X.data.view(np.uint8) if X.dtype.kind == "b" else X.data
         problem = SparseProblem(

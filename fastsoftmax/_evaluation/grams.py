@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastsoftmax._evaluation.backend import jit_disabled
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 _ROWS = 1024  # that are filled at a time: they stay in the cache for their products
 

@@ -139,7 +139,7 @@ def n_workers(
     return max(min(threads, parts, left // plan.scratch_size), 1)
 
 
-def are_few(plan: Plan, n_rows: int, threads: int) -> bool:
+def blocks_are_few(plan: Plan, n_rows: int, threads: int) -> bool:
     """Whether rows have so few blocks, and so large ones, that threads should share each."""
     blocks, rows = -(-n_rows // plan.block_rows), min(plan.block_rows, n_rows)
     large = rows > plan.tile and dense_work(plan, rows) > SHORT_WORK // 2

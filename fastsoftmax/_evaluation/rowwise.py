@@ -1,9 +1,6 @@
 """Run the row kernels on a canonical array (outer, n, inner), reduced over n."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from fastsoftmax._evaluation.memory import address, aligned
 from fastsoftmax._evaluation.threads import n_threads, run
@@ -20,8 +17,7 @@ from fastsoftmax._kernels.rows.last_axis import (
 from fastsoftmax._kernels.softmax.losses import Terms
 from fastsoftmax._kernels.tasks import ALONE
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES
-
-Array = npt.NDArray[Any]
+from fastsoftmax.reference import Array
 
 __all__ = [
     "LOGSUMEXP",

@@ -26,6 +26,8 @@ def score(
 
     The result is (N, K), or int64 (N,) for ARGMAX; ``out`` is contiguous.
     """
+    if mode == ARGMAX and len(W) > 1 << np.finfo(W.dtype).nmant:
+        raise ValueError(f"W: expected classes that {W.dtype} can number, got {len(W)}")
     n_rows = len(X)
     if out is None:
         shape = (n_rows,) if mode == ARGMAX else (n_rows, len(W))

@@ -1,8 +1,8 @@
 """On how many threads a kernel runs, and which these are.
 
 As a rule they are the team's (`fastsoftmax._kernels.team`): daemon threads of this module, started
-when a kernel first wants them. With FASTSOFTMAX_THREADS=numba in the environment, or where the C
-library has no semaphores, they are those of Numba's own threading layers. The bits are the same.
+when a kernel first wants them. With FASTSOFTMAX_THREADS=numba in the environment, and on other
+systems than Linux, they are those of Numba's own threading layers. The bits are the same.
 """
 
 import atexit
@@ -35,13 +35,14 @@ def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> An
     If it is ``short``, no sleeping helper is woken for it, but for calls in close succession: to
     wake one takes as long as the call.
     """
+    global _last_end
     if n_workers < 2:
         return kernel(*arguments, ALONE)
     if uses_team():
         try:
             return kernel(*arguments, _team_of(n_workers, short))
         finally:
-            _note_the_end()
+            _last_end = time.perf_counter()
     with _numbas_crew(n_workers) as crew:
         return kernel(*arguments, crew)
 
@@ -65,9 +66,7 @@ class Team:
 
     def grow(self, n: int) -> None:
         """Start helpers until there are n, or as many as the system lets start."""
-        native_address(
-            serve, (self.board,)
-        )  # here, as a helper would compile it with the lock held
+        native_address(serve, (self.board,))  # compiles it once, before several threads call it
         with self.lock, contextlib.suppress(RuntimeError):
             while len(self.helpers) < n:
                 name = f"fastsoftmax-helper-{len(self.helpers) + 1}"
@@ -84,14 +83,8 @@ class Team:
 
 _team: Team | None = None
 _starting = threading.Lock()
-_last_end = 0.0
+_last_end = 0.0  # of a call of the team
 _CLOSE = 150e-6  # seconds from the end of a call to the next one, in close succession
-
-
-def _note_the_end() -> None:
-    """Note when a call of the team has ended."""
-    global _last_end
-    _last_end = time.perf_counter()
 
 
 def _team_of(n_workers: int, short: bool) -> Crew:

@@ -248,12 +248,9 @@ def _as_integer(n: Any, name: str) -> int:
 
 
 def check_out(
-    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], given: Array, name: str
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *, contiguous: bool = False
 ) -> None:
-    """Refuse an ``out`` that is not a writeable array of the result's shape and dtype.
-
-    It must be the input ``given`` itself, called ``name``, or share no memory with it.
-    """
+    """Refuse an ``out`` that is not a writeable array of the result's shape and dtype."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected an ndarray, got {type(out).__name__}")
     if out.shape != shape:
@@ -268,7 +265,8 @@ def check_out(
             if stride < extent:
                 raise ValueError("out: expected an array whose elements lie apart in memory")
             extent += (length - 1) * stride
-    check_overlap(out, given, name)
+    if contiguous and not out.flags.c_contiguous:
+        raise ValueError("out: expected a C-contiguous array")
 
 
 def check_overlap(out: Array, given: Array, name: str) -> None:
@@ -278,3 +276,10 @@ def check_overlap(out: Array, given: Array, name: str) -> None:
     same = out.__array_interface__["data"][0] == given.__array_interface__["data"][0]
     if not (same and out.strides == given.strides) and np.shares_memory(out, given):
         raise ValueError(f"out: expected {name} itself or an array sharing no memory with it")
+
+
+def check_disjoint(out: Array, given: Any, name: str) -> None:
+    """Refuse an ``out`` that may share memory with an input, which may be None."""
+    parts = (given.data, given.indices) if isinstance(given, CSR) else (given,)
+    if any(part is not None and np.may_share_memory(out, np.asarray(part)) for part in parts):
+        raise ValueError(f"out: expected an array sharing no memory with {name}")

@@ -13,11 +13,10 @@ from sklearn.utils.validation import validate_data
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import InMemory
 from fastsoftmax._evaluation.problem import Problem
-from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, LOGITS, SOFTMAX
 from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model._fitting import FEATURES, Prepared, fit_prepared
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
-from fastsoftmax.linear_model._scores import predict_scores
+from fastsoftmax.linear_model._scores import ScoresMixin
 
 # scikit-learn's solvers, and the one that runs here instead. Both Newton solvers are the same here.
 _SOLVERS = {"lbfgs": "auto", "newton-cg": "newton-cg", "newton-cholesky": "newton-cg"}
@@ -31,7 +30,7 @@ _signature = inspect.signature(linear_model.LogisticRegression)
 _PENALTY_IS_DEPRECATED = _signature.parameters["penalty"].default == "deprecated"
 
 
-class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
+class LogisticRegression(ScoresMixin, linear_model.LogisticRegression):  # type: ignore[misc]
     r"""Drop-in for ``sklearn.linear_model.LogisticRegression``: change the import.
 
     Minimises the same function: :math:`\frac{1}{\sum_i s_i} \sum_i s_i \ell_i + \frac{1}{2C\sum_i
@@ -109,25 +108,6 @@ solver, max_iter, verbose, warm_start, n_jobs
         prepared = Prepared(X, y, sample_weight, problem, classes)
         fit_prepared(self, prepared, solver=_SOLVERS[self.solver], at_limit=_LIMITS[self.solver])
         return self
-
-    def decision_function(self, X: Any) -> Any:
-        """Logits (n_samples, n_classes), or for two classes their difference (n_samples,)."""
-        if np.shape(getattr(self, "coef_", [0]))[0] == 1:  # a plain product of matrix and vector
-            return super().decision_function(X)
-        return predict_scores(self, X, LOGITS)
-
-    def predict(self, X: Any) -> Any:
-        """Name the most probable class of every row of X, (n_samples,)."""
-        best = predict_scores(self, X, ARGMAX)
-        return self.classes_[best]
-
-    def predict_proba(self, X: Any) -> Any:
-        """Class probabilities of every row of X, (n_samples, n_classes)."""
-        return predict_scores(self, X, SOFTMAX)
-
-    def predict_log_proba(self, X: Any) -> Any:
-        """Logarithms of the probabilities, which are finite where the probabilities underflow."""
-        return predict_scores(self, X, LOG_SOFTMAX)
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's description; arrays of other libraries become NumPy's."""

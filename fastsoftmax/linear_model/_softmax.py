@@ -9,37 +9,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
 from fastsoftmax._evaluation import validate
-from fastsoftmax._evaluation.docs import fill_in
-from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, LOGITS, SOFTMAX
 from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model._adam import Adam
 from fastsoftmax.linear_model._callbacks import CallbackSupportMixin, with_callbacks
 from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, fit_prepared, prepare
 from fastsoftmax.linear_model._labels import check_weights, label_numbers
-from fastsoftmax.linear_model._scores import predict_scores
+from fastsoftmax.linear_model._scores import ScoresMixin
 from fastsoftmax.reference import Array
 
 Solver = Literal["auto", "lbfgs", "newton-cg"]
 
 _MAX_BATCH = 32768  # rows of a mini-batch of `partial_fit`, unless they are given
 
-_shared = fill_in(
-    X="""
-        Parameters
-        ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
-            Finite features, as in `fit`.""",
-    raises="""
-        Raises
-        ------
-        NotFittedError
-            Before `fit` or `partial_fit`.
-        ValueError
-            Where X has other features than in `fit`, or NaN or inf.""",
-)
 
-
-class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftmaxRegression(ScoresMixin, CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     r"""Multinomial logistic regression on the fused kernel.
 
     Minimises :math:`J(W, b) = \frac{1}{\sum_i s_i} \sum_i s_i (\mathrm{lse}(z_i) - z_{i,y_i})
@@ -246,65 +229,3 @@ class SoftmaxRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  
         tags.input_tags.sparse = True
         tags.array_api_support = False
         return tags
-
-    @_shared
-    def decision_function(self, X: Any) -> Array:
-        """Logits of every class; for two classes their difference.
-
-        <X>
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes), or (n_samples,) for two classes
-            z = X Wᵀ + b, or z₁ - z₀.
-
-        <raises>
-        """
-        logits = predict_scores(self, X, LOGITS)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    @_shared
-    def predict(self, X: Any) -> Array:
-        """Name the most probable class of every row.
-
-        <X>
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            Labels, of the dtype of ``classes_``.
-
-        <raises>
-        """
-        best = predict_scores(self, X, ARGMAX)
-        return np.asarray(self.classes_[best])
-
-    @_shared
-    def predict_proba(self, X: Any) -> Array:
-        """Class probabilities of every row.
-
-        <X>
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            softmax(X Wᵀ + b), in the dtype that X and ``coef_`` are computed in.
-
-        <raises>
-        """
-        return predict_scores(self, X, SOFTMAX)
-
-    @_shared
-    def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of the probabilities, which are finite where the probabilities underflow.
-
-        <X>
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            log softmax(X Wᵀ + b), in the dtype that X and ``coef_`` are computed in.
-
-        <raises>
-        """
-        return predict_scores(self, X, LOG_SOFTMAX)

@@ -491,7 +491,7 @@ def share_out_from(size):
     """Let kernels be shared out among threads from problems of this size on."""
     from fastsoftmax._evaluation import accumulators, plans, rowwise
 
-    plans._SERIAL_WORK = plans.SHORT_WORK = accumulators._FINISH_SERIAL = size
+    plans._SERIAL_WORK = plans.SHORT_WORK = accumulators._SERIAL_ELEMENTS = size
     rowwise._SERIAL_ELEMENTS = rowwise._DIRECT_SERIAL = size
 
 

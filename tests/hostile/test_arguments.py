@@ -448,6 +448,16 @@ def features(call, n, width):
         call.real("X", (n, width), FEATURES, (1e4, -1e4))
 
 
+def linear_model(call):
+    """X and W; returns the numbers of rows and of classes."""
+    n = call.draw(st.sampled_from([0, 1, 2, 3, 17]))
+    width = call.draw(st.sampled_from([0, 1, 2, 5, 8, 33]))
+    k = call.draw(st.sampled_from([2, 3, 5, 17]))
+    features(call, n, width)
+    call.real("W", (k, width), hostile.COMPUTED + hostile.CONVERTED)
+    return n, k
+
+
 @pytest.mark.parametrize(
     "function", ["linear_cross_entropy", "linear_cross_entropy_value_and_grad"]
 )
@@ -455,12 +465,8 @@ def features(call, n, width):
 @given(st.data())
 def test_linear_cross_entropy(function, data):
     call = Call(data.draw)
-    n = data.draw(st.sampled_from([0, 1, 2, 3, 17]))
-    width = data.draw(st.sampled_from([0, 1, 2, 5, 8, 33]))
-    k = data.draw(st.sampled_from([2, 3, 5, 17]))
+    n, k = linear_model(call)
     gradient = function.endswith("grad")
-    features(call, n, width)
-    call.real("W", (k, width), hostile.COMPUTED + hostile.CONVERTED)
     call.labels(n, k)
     call.options(n, k, ["mean", "sum"] if gradient else ["mean", "sum", "none"])
     if call.sometimes(3):
@@ -479,11 +485,7 @@ def test_linear_cross_entropy(function, data):
 @given(st.data())
 def test_scores(function, data):
     call = Call(data.draw)
-    n = data.draw(st.sampled_from([0, 1, 2, 3, 17]))
-    width = data.draw(st.sampled_from([0, 1, 2, 5, 8, 33]))
-    k = data.draw(st.sampled_from([2, 3, 5, 17]))
-    features(call, n, width)
-    call.real("W", (k, width), hostile.COMPUTED + hostile.CONVERTED)
+    _, k = linear_model(call)
     if call.sometimes(3):
         call.real("bias", (k,), hostile.COMPUTED + hostile.CONVERTED)
     check(call, function, ["X", "W", "bias"], computed_eps(call.plain["X"]))

@@ -108,14 +108,19 @@ class Workspace(NamedTuple):
 
 
 @helper
+def feature_panels(problem, p):
+    """Panels of TILE features, the last one padded; ``p`` tells the dtype."""
+    return (problem.n_features + tile_rows(p) - 1) // tile_rows(p)
+
+
+@helper
 def workspace_of(problem, scratch):
     """Return (p, packed, the workspace) in a worker's scratch."""
     p = pointer(scratch)
     tile = tile_rows(p)
-    padded = (problem.n_features + tile - 1) // tile * tile
     t = advance(p, problem.n_classes * problem.block_rows)
     packed = advance(t, problem.n_classes * tile)
-    x_t = advance(packed, padded * problem.block_rows)
+    x_t = advance(packed, feature_panels(problem, p) * tile * problem.block_rows)
     return p, packed, Workspace(t, x_t, advance(x_t, DEPTH * tile))
 
 
@@ -353,9 +358,8 @@ def transform_tile(problem, terms, tile, scratch):
 @helper
 def bias_sums(problem, gradient):
     """Where in a slab the sums of the biases stand."""
-    tile = tile_rows(gradient)
-    padded = (problem.n_features + tile - 1) // tile * tile
-    return advance(gradient, problem.n_classes * padded)
+    panels = feature_panels(problem, gradient)
+    return advance(gradient, problem.n_classes * panels * tile_rows(gradient))
 
 
 @helper

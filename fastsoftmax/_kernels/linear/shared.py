@@ -9,6 +9,7 @@ from fastsoftmax._kernels.linear.dense import (
     add_row_sums,
     backward_panel,
     bias_sums,
+    feature_panels,
     forward_tile,
     make_block,
     workspace_of,
@@ -48,7 +49,7 @@ def _run_drawn_panels(problem, number, gradient, fresh, scratch, counters):
     tile, n_classes = tile_rows(p), problem.n_classes
     for i in range(HEIGHT):
         zeros[i] = 0.0
-    panels, columns = panel_count(n_classes), (problem.n_features + tile - 1) // tile
+    panels, columns = panel_count(n_classes), feature_panels(problem, p)
     groups = min((PANEL_TASKS + columns - 1) // columns, panels)
     task = draw_task(counters)
     while task <= columns * groups:

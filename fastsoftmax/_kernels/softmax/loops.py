@@ -86,7 +86,10 @@ def exp_over(z, n, step, m):
 
 @helper
 def argmax_over(z, n, step):
-    """The number of the first z[i] that is the largest, or of the first NaN if there is one."""
+    """The number of the first z[i] that is the largest, or of the first NaN if there is one.
+
+    It is a float, so n must be so small that floats are exact.
+    """
     best = load(z)
     number, one = splat(0.0, best), splat(1.0, best)
     where = number
