@@ -175,7 +175,7 @@ class DenseAccumulator(Accumulator):
             panels=address(self.panels),
             W=address(W),
             bias=address(self.row_biases),
-            center=address(self.center),
+            center=address(self.center if self.centred else None),
             mode=self.mode,
             out=address(out, start),
             denominator=float(targets.total),
