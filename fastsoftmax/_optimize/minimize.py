@@ -69,6 +69,7 @@ def minimize(
             objective=centred,
             preconditioner=preconditioners,
             renewed=preconditioners.renewed,
+            relies_on_renewed=preconditioners.relies_on_renewed,
             norm=norm,
             tol=tol,
             max_iter=max_iter,

@@ -9,9 +9,10 @@ approximations of it are used, each made of a sample of the rows for a few passe
     blocks  its diagonal blocks Σ s·T·p_k(1 - p_k)·x̃x̃ᵀ / Σs + 2λ, one for each class
 
 "full" and "blocks" follow the iterate: where the classes separate, the curvature at the optimum is
-far below the bound. Wide problems take the bound of the features with the most curvature together
-and the diagonal for the others: for a bag of words, N = 100,000 and D = 50,000, the 64, 256 and
-1024 first features took 215, 167 and 118 passes. That diagonal is taken anew on the way.
+far below the bound. Wide problems, and those of many classes, take the correlations of the features
+with the most curvature and the diagonal of the Hessian, which is taken anew on the way. For a bag
+of words, N = 100,000 and D = 50,000, the 64, 256 and 1024 first features took 215, 167 and 118
+passes.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,11 @@ from fastsoftmax.reference import Array, softmax
 _MAX_FEATURES = 2048
 _MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
 _MAX_BLOCKS = 1 << 24  # entries of all classes' blocks together
+# Of more classes the blocks are made only where there are as many rows as a class has features for
+# each of them. With fewer, a block is noise: at (20k, 64, 987) two sets of blocks took as long as
+# 120 passes and left 51 to make; correlations common to all classes, with the diagonal of each,
+# take one pass and leave about 40.
+_FEW_CLASSES = 32
 # How many passes over the data the making of a preconditioner that follows the iterate may cost.
 _PASSES = 6
 # Features of a wide problem whose correlations are taken into account.
@@ -48,21 +54,26 @@ class Preconditioners:
         self.has_gram = self.n_features <= min(_MAX_FEATURES, centred.sample.n_rows // 2)
         # Whether the Hessian is formed whole.
         self.is_small = self.n_classes * self.n_features <= _MAX_FULL
-        self.follows = self.n_features <= _MAX_FEATURES and (
-            self.is_small or self.n_classes * self.n_features**2 <= _MAX_BLOCKS
+        has_few = self.n_classes <= _FEW_CLASSES
+        has_blocks = self.n_classes * self.n_features**2 <= _MAX_BLOCKS and (
+            has_few or self.n_classes * self.n_features <= centred.sample.n_rows
         )
+        self.follows = self.n_features <= _MAX_FEATURES and (self.is_small or has_blocks)
+        # Many classes share the correlations of features, and are renewed by their diagonals.
+        self.relies_on_renewed = self.has_gram and not (self.follows or has_few)
+        self.renews = self.relies_on_renewed or not self.has_gram
 
     def __call__(self, v: Array | None) -> Preconditioner | None:
         """Return the preconditioner at ``v``; None where there is only the first one."""
         if v is None:
             return self._bound() if self.has_gram else self._head()
         if not self.follows:
-            return None
+            return self._head(v) if self.relies_on_renewed else None
         return self._full(v) if self.is_small else self._blocks(v)
 
     def renewed(self, v: Array) -> Preconditioner | None:
-        """Return the first preconditioner with the diagonal at ``v``; None for the bound."""
-        return None if self.has_gram else self._head(v)
+        """Return correlations of features with the diagonal at ``v``, where these are renewed."""
+        return self._head(v) if self.renews else None
 
     def _count(self, work: float, passes: float, a_feature: int = 100) -> int:
         """How many rows cost as much as ``passes`` passes, at ``work`` multiply-adds a row.

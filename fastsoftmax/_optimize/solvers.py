@@ -68,24 +68,24 @@ class State:
     gains: list[float] = dataclasses.field(default_factory=list)  # expected of the last steps
     newton: bool = False  # whether "auto" has changed to Newton's method
     preconditioner_at: Array | None = None  # where it was taken; None for the first one
-    age: int = 0  # Newton steps with the same preconditioner
+    age: int = 0  # steps with the same preconditioner
     last_products: int = 0  # products of the last Newton step
     message: str = ""
 
     @property
-    def _small_fall(self) -> float:
+    def small_fall(self) -> float:
         """How much a loss that has settled may still fall in one iteration."""
         return max(_SETTLED_SHARE * abs(self.loss), _SETTLED_FALL)
 
     def has_settled(self, steps: int = _SETTLED_STEPS) -> bool:
         """Whether in each of the last ``steps`` iterations the loss has hardly fallen."""
         falls = [a - b for a, b in itertools.pairwise(self.losses[-1 - steps :])]
-        return bool(falls) and max(*falls, *self.gains[-steps:]) <= self._small_fall
+        return bool(falls) and max(*falls, *self.gains[-steps:]) <= self.small_fall
 
     @property
     def is_stuck(self) -> bool:
         """Whether no step lowers the loss although one was expected to do so."""
-        return self.message == EXHAUSTED and not self.gains[-1] <= self._small_fall
+        return self.message == EXHAUSTED and not self.gains[-1] <= self.small_fall
 
     def forget(self) -> None:
         """Forget the steps made so far."""
@@ -103,9 +103,11 @@ class Minimization:
 
     ``preconditioner(None)`` gives the first preconditioner, and ``preconditioner(x)`` one that is
     close to the curvature at ``x``, or None where there is only the first. ``renewed(x)`` gives the
-    first one with some of the curvature at ``x``, or None. A point is good enough where ``norm`` of
-    the gradient is at most ``tol`` and the loss has settled. ``noise`` is the relative error of the
-    objective's values, none of which is below ``lower_bound``.
+    first one with some of the curvature at ``x``, or None; with ``relies_on_renewed`` L-BFGS takes
+    that one as soon as it is slow, and looks at the end whether the loss could still fall in it. A
+    point is good enough where ``norm`` of the gradient is at most ``tol`` and the loss has settled.
+    ``noise`` is the relative error of the objective's values, none of which is below
+    ``lower_bound``.
     """
 
     objective: Objective
@@ -118,6 +120,7 @@ class Minimization:
     memory: int = 12
     progress: Callable[[State], None] | None = None  # called after every iteration
     renewed: Callable[[Array], Preconditioner | None] = lambda x: None
+    relies_on_renewed: bool = False
 
     def start(self, x0: Array) -> State:
         """Evaluate the starting point."""
@@ -161,15 +164,26 @@ def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -
     """L-BFGS; with ``may_change`` it ends where Newton's method should take over."""
     at = state.preconditioner_at
     solve = (None if at is None else task.renewed(at)) or task.preconditioner(None)
-    while task.goes_on(state):
-        if _is_renewal(state.n_iter) and (preconditioner := task.renewed(state.x)) is not None:
-            solve, state.preconditioner_at = preconditioner, state.x
-        if may_change and _is_slow(state.norms, task.tol):
+    while True:
+        if not task.goes_on(state):
+            closer = _closer_look(task, state)
+            if closer is None:
+                break
+            solve = closer
+        slow = may_change and state.age >= _WINDOW and _is_slow(state.norms, task.tol)
+        first = task.relies_on_renewed and state.preconditioner_at is None
+        if (slow and first) or _is_renewal(state):
+            preconditioner = task.renewed(state.x)
+            if preconditioner is not None:
+                solve, state.preconditioner_at, state.age = preconditioner, state.x, 0
+                slow = False
+        if slow:
             if task.preconditioner(state.x) is not None:
-                state.newton = True
+                state.newton, state.preconditioner_at = True, None
                 state.forget()
                 break
             may_change = False
+        state.age += 1
         if not _advance(task, state, -_two_loops(state, solve)):
             if not state.steps:
                 state.message = EXHAUSTED
@@ -178,8 +192,33 @@ def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -
     return state
 
 
-def _is_renewal(n_iter: int) -> bool:
-    """Whether ``n_iter`` is _RENEWAL times a power of three."""
+def _closer_look(task: Minimization, state: State) -> Preconditioner | None:
+    """Return a new preconditioner where L-BFGS has ended, but could still lower the loss in it.
+
+    Where classes separate, a preconditioner may have become so wrong that steps are short and the
+    loss seems to have settled: (2000, 30, 100) with C = 1e4 ended 40 % above its optimum.
+    """
+    if (
+        not task.relies_on_renewed
+        or state.message
+        or not state.is_finite
+        or state.age < _SETTLED_STEPS
+    ):
+        return None
+    preconditioner = task.renewed(state.x)
+    if preconditioner is None:
+        return None
+    (z,) = preconditioner(state.gradient)
+    if np.dot(state.gradient, z) / 2 <= state.small_fall:
+        return None
+    state.preconditioner_at, state.age = state.x, 0
+    state.forget()
+    return preconditioner
+
+
+def _is_renewal(state: State) -> bool:
+    """Whether the iterations are _RENEWAL times a power of three, and the last renewal is past."""
+    n_iter = state.n_iter if state.age >= _WINDOW else 0
     while n_iter > _RENEWAL and n_iter % 3 == 0:
         n_iter //= 3
     return n_iter == _RENEWAL
@@ -274,7 +313,10 @@ def minimize_newton_cg(task: Minimization, state: State) -> State:
         solve = task.preconditioner(state.preconditioner_at)
     elif not state.newton:
         solve = task.preconditioner(None)
-    while task.goes_on(state, settled_steps=1):
+    # One short step shows little where the preconditioner is coarse: (2000, 30, 100) with C = 1e4
+    # ended a fifth above its optimum.
+    settled_steps = 2 if task.relies_on_renewed else 1
+    while task.goes_on(state, settled_steps):
         if solve is None or state.last_products > _FEW_PRODUCTS or _is_old(state):
             solve = task.preconditioner(state.x) or solve or task.preconditioner(None)
             state.preconditioner_at, state.age = state.x, 0

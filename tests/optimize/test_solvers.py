@@ -164,3 +164,22 @@ def test_wide_problems_renew_their_metric(monkeypatch):
     assert np.array_equal(resumed.state.x, last.state.x)
     monkeypatch.setattr(solvers, "_RENEWAL", 10**6)
     assert minimize.minimize(obj.problem, tol=1e-8).passes > last.passes
+
+
+@pytest.mark.parametrize("C", [1.0, 100.0, 1e4, 1e6])
+def test_many_classes_share_their_correlations(C, monkeypatch):
+    """Blocks of few rows each are noise; the fit ends as near to the optimum without them."""
+    rng = np.random.default_rng(1)
+    X, W = rng.standard_normal((2000, 30)), rng.standard_normal((100, 30))
+    y = (X @ W.T * 3 + rng.gumbel(size=(2000, 100))).argmax(axis=1)
+    obj = SoftmaxObjective(X, y, n_classes=100, l2=1 / (2 * C * len(X)))
+    built = []
+    monkeypatch.setattr(
+        "fastsoftmax._optimize.preconditioners.Preconditioners._blocks",
+        lambda *arguments: built.append(arguments),
+    )
+    ours = minimize.minimize(obj.problem, tol=1e-4)
+    best = minimize.minimize(obj.problem, tol=1e-9, max_iter=10_000)
+    assert not built
+    assert ours.state.loss <= 1.1 * best.state.loss + 1e-4
+    assert ours.passes < 1000
