@@ -16,6 +16,7 @@ F = torch.nn.functional
 from fastsoftmax.torch import (  # noqa: E402
     CrossEntropyLoss,
     LinearCrossEntropyLoss,
+    _autograd,
     cross_entropy,
     linear_cross_entropy,
 )
@@ -217,6 +218,15 @@ def test_scaled_gradients_do_not_underflow_in_float16():
     assert (Z.grad != 0).float().mean() > 0.5
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
+def test_under_autocast_losses_of_small_types_are_float32(dtype):
+    (Z,) = tensors((N, C), dtype=dtype)
+    target = torch.arange(N) % C
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = cross_entropy(Z, target), F.cross_entropy(Z, target)
+    assert_same(ours, theirs, (Z,), rtol=1e-12 if dtype == torch.float64 else 1e-2)
+
+
 @pytest.mark.parametrize("layout", ["transposed", "strided", "expanded", "negated"])
 def test_layouts(layout):
     (X,) = tensors((D, D))
@@ -281,6 +291,15 @@ def test_one_pass_that_reads_and_returns_the_same_memory(calls):
     grad = result[1]
     for tensor, array in zip(found, (grad.input, grad.weight, grad.bias), strict=True):
         assert tensor.data_ptr() == array.ctypes.data
+
+
+def test_bfloat16_is_viewed_where_arrays_of_it_can_be_computed_with(monkeypatch):
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    monkeypatch.setattr(_autograd, "_bfloat16", lambda: ml_dtypes.bfloat16)
+    X = tensors((N, D), dtype=torch.bfloat16)[0][:, ::2]
+    array = _autograd._array("input", X)
+    assert array.dtype == ml_dtypes.bfloat16 and array.ctypes.data == X.data_ptr()
+    assert np.array_equal(array.astype(np.float32), X.detach().float().numpy())
 
 
 @pytest.mark.parametrize("needed", range(3))

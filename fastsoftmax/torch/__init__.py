@@ -12,11 +12,13 @@ those of the same names in `torch.nn.functional` and `torch.nn` of PyTorch 2.13,
 earlier versions as well. Where a gradient is needed, forward computes it with the loss, in one pass
 over the features, and keeps it for backward; only with ``reduction="none"``, where the gradient
 in the weights depends on what comes down, backward makes a pass of its own. The logits of a linear
-model are never stored. Tensors are read where they lie, and gradients are not copied.
+model are never stored. Tensors of float32 and float64 are read where they lie, and gradients are
+not copied.
 
 **Types.** float64 is computed in float64; float32, float16 and bfloat16 are computed in float32,
-and the loss and every gradient come back in the dtype of their tensor. The dtype of ``input``
-decides, and the other tensors may have another one.
+and the loss and every gradient come back in the dtype of their tensor (under `torch.autocast` the
+loss in float32, as in PyTorch). The dtype of ``input`` decides, and the other tensors may have
+another one.
 
 **What differs from PyTorch.** Tensors are on the CPU, dense and real. There are at least two
 classes, and neither ``weight`` nor probabilities are negative or infinite. No gradient is computed

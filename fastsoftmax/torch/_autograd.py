@@ -146,7 +146,10 @@ class _Loss(_FirstOrder):
         """Compute both in one pass, unless the gradient depends on what comes down."""
         in_forward = needs if options["reduction"] != "none" else (False,)
         loss, gradients = _evaluate(options, in_forward, tensors)
-        return torch.as_tensor(loss, dtype=tensors[0].dtype, device="cpu"), *gradients
+        dtype = tensors[0].dtype
+        if dtype.itemsize < 4 and torch.is_autocast_enabled("cpu"):
+            dtype = torch.float32  # as PyTorch's losses
+        return torch.as_tensor(loss, dtype=dtype, device="cpu"), *gradients
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:

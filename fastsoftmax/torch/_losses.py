@@ -89,7 +89,7 @@ def cross_entropy(
             f"target: expected shape {tuple(logits.shape[:-1])} of class indices or "
             f"{tuple(input.shape)} of probabilities, got {tuple(target.shape)}"
         )
-    if soft and ignore_index >= 0:
+    if soft and ignore_index is not None and ignore_index >= 0:
         raise ValueError(
             f"ignore_index: expected a negative number with probabilities, got {ignore_index}"
         )
