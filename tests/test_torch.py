@@ -302,6 +302,13 @@ def test_bfloat16_is_viewed_where_arrays_of_it_can_be_computed_with(monkeypatch)
     assert np.array_equal(array.astype(np.float32), X.detach().float().numpy())
 
 
+def test_backward_leaves_the_gradient_of_logits_where_it_was_computed(calls):
+    (Z,) = tensors((N, C))
+    cross_entropy(Z, torch.arange(N) % C).backward()
+    ((_, (logits, _), _, (_, gradient)),) = calls
+    assert logits.ctypes.data == Z.data_ptr() and gradient.ctypes.data == Z.grad.data_ptr()
+
+
 @pytest.mark.parametrize("needed", range(3))
 def test_gradients_only_as_asked_for(needed, calls):
     parameters = [t.detach() for t in tensors((N, D), (C, D), (C,))]
