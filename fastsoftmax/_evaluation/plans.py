@@ -29,7 +29,9 @@ _MAX_BLOCK_ROWS = 512
 # 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
 _SLAB_BYTES = 32 * _MIB
 _MIN_SLOTS, _MAX_SLOTS = 16, 64
-_MAX_SLAB_BYTES = 128 * _MIB  # half of what may be taken: the other half is the workers' scratch
+# Where the fewest take more than this, there are 8 or 4: at (20k, 256, 10000), whose logits take
+# 763 MiB, 8 slots took 82 MiB, and 4 no longer on two cores.
+_MAX_SLAB_BYTES = 64 * _MIB
 # The package promises that slabs and scratch together stay under the larger of these two bounds,
 # 256 MiB and 16 times the size of W, whatever N and the number of threads are.
 _MEMORY_BYTES, _MEMORY_WEIGHTS = 256 * _MIB, 16
@@ -74,8 +76,8 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     line = 64 // size
     slab = _round_up(n_classes * (padded + 1), line)
     slots = _power_of_two(_SLAB_BYTES // (slab * size), _MIN_SLOTS, _MAX_SLOTS)
-    if slots * slab * size > _MAX_SLAB_BYTES:
-        slots = _MIN_SLOTS // 2
+    while slots > _FEWEST_SLOTS and slots * slab * size > _MAX_SLAB_BYTES:
+        slots //= 2
     budget = _budget(n_features * n_classes * size)
 
     def scratch(rows: int) -> int:
