@@ -1,8 +1,9 @@
-"""Sums of (c u uᵀ) ⊗ (v vᵀ) over rows: what the Hessian of softmax regression is made of.
+"""The Hessian of softmax regression: sums of (c u uᵀ) ⊗ (v vᵀ) over rows, and the matrix they make.
 
-Every block that belongs to a pair of u's elements is a symmetric matrix, Σ c u_a u_b v vᵀ, and the
-blocks of (a, b) and (b, a) are the same. So each pair of elements is computed once, and half of its
-block: a quarter of the products of the whole, where a BLAS would compute half of them.
+Of u and v one is the row of probabilities, the other one the row of features. Every block that
+belongs to a pair of u's elements is a symmetric matrix, Σ c u_a u_b v vᵀ, and the blocks of (a, b)
+and (b, a) are the same. So each pair of elements is computed once, and half of its block: a quarter
+of the products of the whole, where a BLAS would compute half of them.
 """
 
 from fastsoftmax._kernels.jit import helper, kernel
@@ -99,7 +100,7 @@ def _add_drawn_panels(n, pairs, operands, totals, scratch, counters):
 
 
 @kernel
-def add_kron_grams(n, pairs, operands, totals, scratch, crew):
+def add_row_products(n, pairs, operands, totals, scratch, crew):
     """Add Σ c u_a u_b v vᵀ to ``totals`` for pairs (a, b) of the elements of u.
 
     ``operands`` are c·u and u, of which each row holds an element of u for all rows of the data, and
@@ -110,3 +111,60 @@ def add_kron_grams(n, pairs, operands, totals, scratch, crew):
     a row of zeros for its ``scratch``.
     """
     share_out(pack_call(_add_drawn_panels, (n, pairs, operands, totals, scratch)), crew)
+
+
+@helper
+def _place(k, d, n_classes, n_features):
+    """Where the flat order, W by rows and then b, has class k and feature d, D for its bias."""
+    return k * n_features + d if d < n_features else n_classes * n_features + k
+
+
+@helper
+def _write_pair(a, b, sums, scale, by_class, whole, n, sizes, H):
+    """Write the block of the pair (a, b), and what of it belongs on the diagonal of classes."""
+    n_classes, n_features = sizes
+    start = 0
+    for first in range(0, n, whole):
+        stop = min(first + whole, n)
+        columns = whole if stop < n else (len(sums) - start) // n
+        for i in range(stop):
+            for j in range(max(i, first), stop):
+                if not by_class and i == j:  # probabilities of one class
+                    continue
+                value = scale * sums[start + i * columns + j - first]
+                for x, y in ((i, j), (j, i)):
+                    k, d, m, e = (a, x, b, y) if by_class else (x, a, y, b)
+                    row = _place(k, d, n_classes, n_features)
+                    H[row, _place(m, e, n_classes, n_features)] = -value
+                    H[row, _place(k, e, n_classes, n_features)] += value
+                    if i == j:
+                        break
+        start += stop * columns
+
+
+@helper
+def _write_drawn_rows(n_outer, by_class, whole, n, sums, scale, sizes, H, counters):
+    """Draw elements of u and write the rows of H that belong to them."""
+    a = draw_task(counters)
+    while a < n_outer:
+        for b in range(n_outer):
+            low, high = min(a, b), max(a, b)
+            pair = low * n_outer - low * (low + 1) // 2 + high
+            if by_class:  # pairs of different elements alone are there
+                pair -= low + 1
+            if a != b or not by_class:
+                _write_pair(a, b, sums[pair], scale, by_class, whole, n, sizes, H)
+        a = draw_task(counters)
+
+
+@kernel
+def write_hessian(n_outer, by_class, whole, n, sums, scale, sizes, H, crew):
+    """Write to H, full of zeros, what `add_row_products` has summed, times ``scale``.
+
+    u has ``n_outer`` elements, which are the probabilities if ``by_class``, otherwise the features;
+    ``sums`` are (pairs, size), in panels of ``whole`` columns, of all pairs a < b or a ≤ b.
+    ``sizes`` are K and D. A block is -Σ a p_k p_l x̃x̃ᵀ for two classes, and minus the sum of those
+    of its row on the diagonal: nothing cancels where a probability is close to one.
+    """
+    job = n_outer, by_class, whole, n, sums, scale, sizes, H
+    share_out(pack_call(_write_drawn_rows, job), crew)
