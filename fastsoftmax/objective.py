@@ -306,7 +306,7 @@ class SoftmaxObjective:
 
     @_shared
     def hess(self, w: npt.ArrayLike) -> Array:
-        r"""Hessian at ``w``, in one pass over X, for ``minimize(..., hess=obj.hess)`` and inference.
+        r"""Hessian at ``w``, in one pass over X, for SciPy's ``hess=`` and for inference.
 
         .. math:: \frac{1}{\sum_i s_i} \sum_i s_i T_i (\mathrm{diag}(p_i) - p_i p_i^T)
                   ⊗ \tilde x_i \tilde x_i^T + 2λI, \quad \tilde x_i = (x_i, 1)

@@ -89,7 +89,7 @@ class ReferenceHessian:
 
     def add(self, X: Array | CSR, targets: Targets) -> None:
         """Add a chunk of rows, the weights of whose targets are s·T."""
-        rows = X.matrix() if isinstance(X, CSR) else X
+        rows: Any = X.matrix() if isinstance(X, CSR) else X
         scales = targets.scales(len(X))
         for start in range(0, len(X), _HESSIAN_ROWS):
             part = slice(start, start + _HESSIAN_ROWS)

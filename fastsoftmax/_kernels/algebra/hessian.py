@@ -103,9 +103,9 @@ def _add_drawn_panels(n, pairs, operands, totals, scratch, counters):
 def add_row_products(n, pairs, operands, totals, scratch, crew):
     """Add Σ c u_a u_b v vᵀ to ``totals`` for pairs (a, b) of the elements of u.
 
-    ``operands`` are c·u and u, of which each row holds an element of u for all rows of the data, and
-    v in strips of a vector's width: (strips, rows, L), zeros behind its ``n`` elements. Read so, it
-    streams through the cache; by whole rows products of wide rows took three times as long.
+    ``operands`` are c·u and u, of which each row holds an element of u for all rows of the data,
+    and v in strips of a vector's width: (strips, rows, L), zeros behind its ``n`` elements. Read
+    so, it streams through the cache; by whole rows products of wide rows took three times as long.
     ``totals`` (slots, size) has for every pair the panels of columns of its block one after
     another, each down to the diagonal. Rows go to the slots in turn, DEPTH at a time. A worker has
     a row of zeros for its ``scratch``.
