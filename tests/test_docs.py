@@ -40,6 +40,8 @@ def test_public_names_have_an_example(name):
 def test_readme(example, tmp_path, monkeypatch):
     if "dask" in example:
         pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
+    if "statsmodels" in example:
+        pytest.importorskip("statsmodels", reason="needs pip install statsmodels")
     assert re.search(r"^ *assert ", example, re.MULTILINE), "an example shows what comes out"
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {"__name__": "example"})
