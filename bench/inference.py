@@ -36,7 +36,7 @@ def data(name: str) -> tuple[np.ndarray, np.ndarray]:
         survey = anes96.load_pandas()
         return survey.exog.to_numpy(float), survey.endog.to_numpy(int)
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((100_000, 20))
+    X = rng.standard_normal((20_000, 20))
     logits = X @ rng.standard_normal((20, 6)) / 3 + rng.gumbel(size=(len(X), 6))
     return X, logits.argmax(axis=1)
 
@@ -78,7 +78,10 @@ def fit_by(library: Any, name: str) -> tuple[float, tuple[np.ndarray, np.ndarray
     """Median seconds of a library's answer, and the answer; in a process of its own."""
     X, y = data(name)
     answer = library(X, y)
-    return statistics.median(seconds(lambda: library(X, y)) for _ in range(TURNS)), answer
+    times = [seconds(lambda: library(X, y))]
+    while len(times) < TURNS and times[0] < 1:
+        times.append(seconds(lambda: library(X, y)))
+    return statistics.median(times), answer
 
 
 def fits() -> list[str]:
@@ -128,7 +131,8 @@ def main() -> None:
     about = machine.description()
     lines = [
         "# Standard errors, and the whole Hessian", "",
-        f"{about['cpu']}, {machine.N_THREADS} cores, {about['date']}; seconds, medians of {TURNS}.",
+        f"{about['cpu']}, {machine.N_THREADS} cores, {about['date']}; seconds, medians of {TURNS}, "
+        "or one run where it takes longer than a second.",
         "", "Fit and standard errors of a multinomial logit, statsmodels' `MNLogit` and "
         "`SoftmaxObjective.hess` with SciPy's trust-exact:", "", *fits(), "",
         "`SoftmaxObjective.hess` beside the BLAS's product of rows p ⊗ (x, 1) with themselves, "
