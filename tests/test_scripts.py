@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scripts import FOLDER, SCRIPTS, sources
+from script_sources import FOLDER, SCRIPTS, sources
 
 # The argument that makes it small; and what it leaves behind, with the relative tolerance that its
 # precision, or its solver's, allows: ten digits of float64 after 200 steps, what minimize was asked
