@@ -21,6 +21,7 @@ import linear
 import numpy as np
 import objectives
 import rows
+import torch_training
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[], Any]
@@ -133,6 +134,18 @@ TASKS = {
         dtypes=("float32",),
     ),
 }
+if importlib.util.find_spec("torch"):  # none of its peers does without
+    TASKS |= {
+        name: Task(
+            linear.make,
+            functools.partial(torch_training.truth, of_input),
+            torch_training.peers(of_input),
+            torch_training.SHAPES,
+            functools.partial(torch_training.work, of_input),
+            dtypes=("float32",),
+        )
+        for name, of_input in torch_training.TASKS.items()
+    }
 PROBLEMS = [
     Problem(name, shape, dtype)
     for name, task in TASKS.items()

@@ -144,7 +144,8 @@ def raise_limits(limits: dict[str, float]) -> None:
         limits[dtype] = max(limits[dtype], ceilings.multiply_add_peak(dtype))
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> Path:
+    """Measure, and return where the tables were written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="each task's first shape in float32")
     parser.add_argument("--only", default="", help="problems whose name contains this")
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", default="report")
     parser.add_argument("--smoke", action="store_true", help=argparse.SUPPRESS)  # few rows
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     limits = {"read": 0.0, "float32": 0.0, "float64": 0.0}
     report = {"machine": machine.description(), "limits": limits, "rows": []}
     measured = []
@@ -172,7 +173,9 @@ def main() -> None:
         target = options.output / options.name
         target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
         target.with_suffix(".md").write_text(markdown(report))
-    print(f"written: {options.output / options.name}.md")
+    written = options.output / f"{options.name}.md"
+    print(f"written: {written}")
+    return written
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Here are losses and scores, scipy.special's three functions, and `SoftmaxObjective`;
 estimators are in `fastsoftmax.linear_model`, files larger than memory in `fastsoftmax.sources`,
-rows on many machines in `fastsoftmax.dask`, and all of it in plain NumPy in
-`fastsoftmax.reference`.
+rows on many machines in `fastsoftmax.dask`, PyTorch's losses in `fastsoftmax.torch`, and all of it
+in plain NumPy in `fastsoftmax.reference`.
 
 Names load on first use: ``import fastsoftmax`` imports neither Numba nor SciPy nor scikit-learn.
 """

@@ -25,6 +25,8 @@ PUBLIC = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
+    if ".torch" in name:
+        pytest.importorskip("torch", reason='needs pip install "fastsoftmax[torch]"')
     result = doctest.testmod(
         importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE
     )
@@ -38,10 +40,9 @@ def test_public_names_have_an_example(name):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_readme(example, tmp_path, monkeypatch):
-    if "dask" in example:
-        pytest.importorskip("distributed", reason='needs pip install "fastsoftmax[dask]"')
-    if "statsmodels" in example:
-        pytest.importorskip("statsmodels", reason="needs pip install statsmodels")
+    for extra, module in (("dask", "distributed"), ("torch", "torch"), ("test", "statsmodels")):
+        if extra in example or module in example:
+            pytest.importorskip(module, reason=f'needs pip install "fastsoftmax[{extra}]"')
     assert re.search(r"^ *assert ", example, re.MULTILINE), "an example shows what comes out"
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "README.md", "exec"), {"__name__": "example"})

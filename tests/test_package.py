@@ -53,10 +53,14 @@ def test_without_jit_the_reference_runs():
     assert result.stdout.split() == ["1.098612", "0.551445", "False"], result.stderr
 
 
-def test_missing_extra_is_named():
-    code = "import sys; sys.modules['sklearn'] = None; import fastsoftmax.linear_model"
+@pytest.mark.parametrize(
+    ("missing", "module", "extra"),
+    [("sklearn", "linear_model", "train"), ("torch", "torch", "torch")],
+)
+def test_missing_extra_is_named(missing, module, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None; import fastsoftmax.{module}"
     result = run_python(code)
-    assert 'pip install "fastsoftmax[train]"' in result.stderr
+    assert f'pip install "fastsoftmax[{extra}]"' in result.stderr
 
 
 @pytest.mark.slow

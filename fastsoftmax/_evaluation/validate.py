@@ -125,7 +125,10 @@ def as_labels(
     ignored = None
     if ignore_index is not None:
         ignored = array == _as_integer(ignore_index, "ignore_index")
-        array = np.where(ignored, 0, array)
+        if ignored.any():
+            array = np.where(ignored, 0, array)
+        else:  # weights of ones would take longer than the kernels where classes are few
+            ignored = None
     # Read as unsigned numbers, negative labels are huge, so that one pass finds labels at both ends
     # of the range. The same goes for a uint64 above the range of int64.
     labels = np.require(array, requirements=["C", "A"]).astype(np.int64, copy=False)
