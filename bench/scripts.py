@@ -45,9 +45,7 @@ def main() -> None:
     """Time all scripts and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--small", action="store_true", help="a trial that writes nothing"
-    )
+    parser.add_argument("--small", action="store_true", help="a trial that writes nothing")
     options = parser.parse_args()
     about = machine.description()
     lines = [
