@@ -13,12 +13,13 @@ vectors run along the longer one.
 import numpy as np
 
 from fastsoftmax._evaluation import plans
+from fastsoftmax._evaluation.accumulators import DenseAccumulator
 from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.memory import aligned
-from fastsoftmax._evaluation.scores import SOFTMAX, score
-from fastsoftmax._evaluation.targets import Targets
+from fastsoftmax._evaluation.targets import Targets, no_targets
 from fastsoftmax._evaluation.threads import n_threads, run
 from fastsoftmax._kernels.algebra.hessian import DEPTH, add_row_products, write_hessian
+from fastsoftmax._kernels.modes import SOFTMAX
 from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax.reference import Array
 
@@ -36,6 +37,7 @@ class HessianAccumulator:
 
     def __init__(self, W: Array, bias: Array | None) -> None:
         self.W, self.bias, dtype = W, bias, W.dtype
+        self.scores = DenseAccumulator(W, bias, mode=SOFTMAX)
         n_classes, n_features = W.shape
         n_factors = n_features + (bias is not None)  # the length of x̃
         self.by_class = n_classes <= n_factors
@@ -70,14 +72,21 @@ class HessianAccumulator:
                 X.write(x)
             else:
                 x[...] = X
-        p = score(x, self.W, self.bias, SOFTMAX)
+        p = np.empty((len(X), len(self.W)), x.dtype)
+        self.scores.add(x, no_targets(x.dtype), None, p)
         if weight is not None:
             p[weight == 0] = 0  # such a row adds nothing, whatever its logits are
         u, strips = self._factors(x, p)
         operands = u if weight is None else u * weight, u, strips
-        workers = plans.n_product_workers(len(x) * self.totals.shape[1], n_threads())
-        scratch = np.zeros((workers, (HEIGHT + DEPTH) * self.whole + HEIGHT), x.dtype)
-        run(add_row_products, self.n, self.pairs, operands, self.totals, scratch, n_workers=workers)
+        work = len(x) * self.totals.shape[1]
+        workers = plans.n_product_workers(work, n_threads())
+        size = HEIGHT * self.lanes + (HEIGHT + DEPTH) * self.whole
+        scratch = aligned(workers, size, x.dtype)
+        scratch[:, : HEIGHT * self.lanes] = 0
+        run(
+            add_row_products, self.n, self.pairs, operands, self.totals, scratch,
+            n_workers=workers, short=work < plans.SHORT_WORK,
+        )  # fmt: skip
 
     def _factors(self, x: Array, p: Array) -> tuple[Array, Array]:
         """Lay out the shorter factor by its elements, and the longer one in strips."""

@@ -57,8 +57,8 @@ def _add_panel(n, panel, weight, factor, v, slot, n_slots, total, scratch):
     columns, first = width * lanes, panel * WIDTH
     stop = min((first + width) * lanes, n)
     tallest = HEIGHT if lanes > 8 else 4  # of 8 lanes 4 and 4 rows take less time than 6 and 2
-    scaled = advance(scratch, HEIGHT * columns)
-    zeros = advance(scaled, DEPTH * columns)
+    zeros, tile = scratch, advance(scratch, HEIGHT * lanes)
+    scaled = advance(tile, HEIGHT * columns)
     for r in range(slot * DEPTH, n_rows, n_slots * DEPTH):
         depth = min(DEPTH, n_rows - r)
         x = advance(pointer(v), r * lanes)
@@ -71,11 +71,11 @@ def _add_panel(n, panel, weight, factor, v, slot, n_slots, total, scratch):
                 height, width, depth,
                 advance(x, i // lanes * strip + i % lanes), 1, lanes,
                 scaled, columns,
-                scratch, columns,
+                tile, columns,
                 zeros, 0,
                 0, 0,
             )  # fmt: skip
-            _add_tile(height * columns, scratch, advance(total, i * columns))
+            _add_tile(height * columns, tile, advance(total, i * columns))
             i += height
 
 
@@ -108,7 +108,8 @@ def add_row_products(n, pairs, operands, totals, scratch, crew):
     so, it streams through the cache; by whole rows products of wide rows took three times as long.
     ``totals`` (slots, size) has for every pair the panels of columns of its block one after
     another, each down to the diagonal. Rows go to the slots in turn, DEPTH at a time. A worker has
-    a row of zeros for its ``scratch``.
+    a row of ``scratch``, HEIGHT vectors of zeros first, then memory for HEIGHT + DEPTH rows of a
+    panel.
     """
     share_out(pack_call(_add_drawn_panels, (n, pairs, operands, totals, scratch)), crew)
 
