@@ -17,12 +17,15 @@ from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
 from fastsoftmax._kernels.modes import GRADIENT, PRODUCT
+from fastsoftmax._kernels.vector.simd import BFLOAT16, FLOAT16
 from fastsoftmax.reference import Array
 
 # Rows in a layout that the kernel does not read are converted this many bytes at a time.
 _CONVERTED_BYTES = 16 << 20
 # So many elements of W are packed, and of slabs added up, before another thread has woken up.
 _SERIAL_ELEMENTS = 1 << 18
+# What stands for the features' dtypes that Numba does not know.
+_STORED = {"bool": np.dtype(np.uint8), "float16": FLOAT16, "bfloat16": BFLOAT16}
 
 
 class Accumulator:
@@ -156,11 +159,10 @@ class DenseAccumulator(Accumulator):
             return
         W = self._weights_for(out)
         by_row, stride = _layout(X)
-        source = X.view(np.uint8) if X.dtype.kind == "b" else X
         plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
         problem = DenseProblem(
             address=address(X),
-            source=np.empty(0, source.dtype),
+            source=np.empty(0, _STORED.get(X.dtype.name, X.dtype)),
             by_row=by_row,
             stride=stride,
             plain=plain,
@@ -173,7 +175,7 @@ class DenseAccumulator(Accumulator):
             panels=address(self.panels),
             W=address(W),
             bias=address(self.row_biases),
-            center=address(self.center),
+            center=address(self.center if self.centred else None),
             mode=self.mode,
             out=address(out, start),
             denominator=float(targets.total),
@@ -254,8 +256,7 @@ def _readable(X: Array, dtype: np.dtype[Any]) -> bool:
     """Whether the kernel reads X as it lies: native, aligned, rows or columns contiguous."""
     if not (X.flags.aligned and X.dtype.isnative):
         return False
-    # The conversion of halves is one libm call a lane without F16C.
-    if X.dtype != dtype and X.dtype.kind not in "iub":
+    if X.dtype != dtype and X.dtype.kind not in "iub" and X.dtype.name not in _STORED:
         return False
     return _layout(X)[1] is not None
 

@@ -101,7 +101,7 @@ def as_csr(value: Any, name: str) -> CSR:
     n_rows, n_columns = (int(n) for n in value.shape)
     indptr = np.array(value.indptr, np.int64)  # copied: kernels rely on it
     data, indices = _native(value.data), _native(value.indices)
-    if data.dtype == np.float16:  # Numba knows no float16 on a CPU
+    if data.dtype.name in ("float16", "bfloat16"):  # only dense ones are read as they lie
         data = data.astype(np.float32)
     if indices.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
         raise TypeError(f"{name}: expected int32 or int64 indices, got {indices.dtype}")

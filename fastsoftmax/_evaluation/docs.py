@@ -10,8 +10,8 @@ F = TypeVar("F", bound=Callable[..., object])
 X_AND_W = """
     X : array_like or SciPy CSR matrix, shape (n_samples, n_features)
         Features; any memory layout, never modified, never copied whole. Its dtype decides the
-        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits and float16
-        in float32; wider integers in float64.
+        compute dtype: float32 and float64 their own; bool, integers of up to 16 bits, float16
+        and bfloat16 (of ml_dtypes, torch or JAX) in float32; wider integers in float64.
     W : array_like of shape (n_classes, n_features)
         Weights, cast to the compute dtype."""
 

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import operator
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +28,14 @@ def naming(place: str) -> Iterator[None]:
 def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     """float32 or float64: what data of ``dtype`` is computed in."""
     kind = f"{dtype.kind}{dtype.itemsize}"
-    if kind in ("f4", "f2", "b1") or (dtype.kind in "iu" and dtype.itemsize <= 2):
+    small = dtype.kind in "iu" and dtype.itemsize <= 2
+    if kind in ("f4", "f2", "b1") or small or dtype.name == "bfloat16":
         return np.dtype(np.float32)
     if kind == "f8" or kind in _WIDE_INTEGERS:
         return np.dtype(np.float64)
     raise TypeError(
-        f"{name}: expected real numbers (float16 to float64, integers or bool), got dtype {dtype}"
+        f"{name}: expected real numbers (bfloat16, float16 to float64, integers or bool), got "
+        f"dtype {dtype}"
     )
 
 
@@ -61,7 +64,8 @@ def _of_shape(value: Any, name: str, **lengths: int) -> Array:
 
 def as_targets(y: Any) -> Array:
     """``y`` as an array, of labels or of target rows."""
-    return _converted(y, "y", "(n_samples,) or (n_samples, n_classes)")
+    array = _converted(y, "y", "(n_samples,) or (n_samples, n_classes)")
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _converted(value: Any, name: str, shape: str) -> Array:
@@ -69,12 +73,29 @@ def _converted(value: Any, name: str, shape: str) -> Array:
     if is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
     try:
+        value = view_halves(value)
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
             value = np.from_dlpack(value)
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError, BufferError) as error:  # the last two: torch's
         kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"{name}: expected an array of shape {shape}, got {error}") from None
+
+
+def view_halves(value: Any) -> Any:
+    """View a bfloat16 tensor of torch's as an array of ml_dtypes' bfloat16, which NumPy lacks.
+
+    Everything else is returned as it is, tensors that NumPy may not look at among it.
+    """
+    if str(getattr(value, "dtype", None)) != "torch.bfloat16" or value.requires_grad:
+        return value
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise ImportError(
+            'bfloat16 tensors need ml_dtypes: pip install "fastsoftmax[torch]"'
+        ) from None
+    return value.view(sys.modules["torch"].int16).numpy().view(bfloat16)
 
 
 def as_features(X: Any, *, empty: bool = False) -> Array | CSR:

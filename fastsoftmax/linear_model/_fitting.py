@@ -21,8 +21,37 @@ from fastsoftmax.linear_model._labels import check_weights, encode_labels
 from fastsoftmax.objective import SoftmaxObjective
 from fastsoftmax.reference import Array
 
-# What fit and predict accept; other sparse formats are converted, as scikit-learn does.
-FEATURES = {"dtype": (np.float64, np.float32), "accept_sparse": "csr"}
+_CHECKED_ROWS = 4096  # converted at a time, to find NaN and inf
+
+
+def check_data(model: Any, X: Any, *y: Any, dtype: Any = None, **options: Any) -> Any:
+    """Check X, and y if it is given, by scikit-learn's `validate_data`.
+
+    Floats stay what they are, those of 16 bits as well, and everything else becomes float64; with
+    ``dtype`` all becomes what is computed in that one. Other sparse formats than CSR are converted,
+    as scikit-learn does.
+    """
+    X = validate.view_halves(X)
+    is_bfloat16 = str(getattr(X, "dtype", None)) == "bfloat16"
+    if is_bfloat16 and dtype in (None, np.float32):
+        return _check_bfloat16(model, X, *y, **options)
+    dtypes = {None: [np.float64, np.float32, np.float16], np.dtype("f4"): [np.float32, np.float16]}
+    X = X.astype(dtype) if is_bfloat16 else X
+    return validate_data(
+        model, X, *y, dtype=dtypes.get(dtype, dtype), accept_sparse="csr", **options
+    )
+
+
+def _check_bfloat16(model: Any, X: Array, *y: Any, **options: Any) -> Any:
+    """Check X, which scikit-learn is shown as integers, as it does not know the dtype."""
+    finite = options.pop("ensure_all_finite", True)
+    given = np.asarray(X)
+    checked = validate_data(model, given.view(np.int16), *y, ensure_all_finite=False, **options)
+    bits, *rest = checked if y else (checked,)
+    X = bits.view(given.dtype)
+    for first in range(0, len(X) if finite else 0, _CHECKED_ROWS):
+        refuse_infinite(X[first : first + _CHECKED_ROWS])
+    return (X, *rest) if y else X
 
 
 def check_parameters(model: Any) -> None:
@@ -58,22 +87,22 @@ def prepare(model: Any, X: Any, y: Any, sample_weight: Any = None) -> Prepared:
         set_features(model, X.n_features, getattr(X, "feature_names", None))
         return Prepared(X, y, sample_weight, problem, classes)
     # Whether X is finite shows in the fit: see `check_overflow`.
-    checks = {"ensure_all_finite": False, **FEATURES}
     given, class_weight = np.asarray(y), None
     if given.ndim == 2 and given.shape[1] > 1 and given.dtype.kind == "f":
-        X, y = validate_data(model, X, y, multi_output=True, **checks)
+        X, y = check_data(model, X, y, multi_output=True, ensure_all_finite=False)
         classes, labels, encoded = np.arange(y.shape[1]), None, y.copy()
         class_weight = probability_weights(model.class_weight, len(classes))
     else:
-        X, y = validate_data(model, X, y, **checks)
+        X, y = check_data(model, X, y, ensure_all_finite=False)
         classes, labels = encode_labels(y)
         encoded = labels
         if len(classes) < 2:
             raise ValueError(f"y: expected at least two classes, got only one class: {classes[0]}")
     weight = check_weights(sample_weight, model.class_weight, X, y, classes, labels)
     targets = make_targets(
-        encoded, len(y), len(classes), X.dtype, sample_weight=weight, class_weight=class_weight
-    )
+        encoded, len(y), len(classes), validate.compute_dtype(X.dtype, "X"),
+        sample_weight=weight, class_weight=class_weight,
+    )  # fmt: skip
     problem = Problem(InMemory(validate.as_features(X), targets), len(classes), **options)
     return Prepared(X, y, sample_weight, problem, classes)
 
@@ -219,8 +248,15 @@ def check_overflow(last: minimize.Iterate, estimator: Any, X: Any) -> None:
     if last.state.is_finite:
         return
     if isinstance(X, np.ndarray) or issparse(X):
-        check_array(X, accept_sparse="csr", estimator=estimator, input_name="X")
+        refuse_infinite(X, estimator=estimator)
     raise ValueError("X: values so large that the loss overflows; scale the features down")
+
+
+def refuse_infinite(X: Any, **options: Any) -> None:
+    """Raise scikit-learn's error where X has NaN or inf."""
+    if X.dtype.itemsize == 2:  # scikit-learn does not know bfloat16
+        X = X.astype(np.float32)
+    check_array(X, accept_sparse="csr", input_name="X", **options)
 
 
 def end_of_fit(last: minimize.Iterate, tol: float, at_limit: str | None = None) -> None:

@@ -7,6 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
+from fastsoftmax._evaluation.validate import compute_dtype
 from fastsoftmax.reference import Array
 
 
@@ -16,7 +17,8 @@ def check_weights(
     """Return the weights of rows, those of their classes included; None for ones."""
     if sample_weight is None and class_weight is None:
         return None
-    weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+    dtype = compute_dtype(X.dtype, "X")
+    weight = _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True)
     if class_weight is None or labels is None:
         return np.asarray(weight)
     options = {} if sample_weight is None else {"sample_weight": weight}
@@ -26,7 +28,7 @@ def check_weights(
         of_class = compute_class_weight(class_weight, classes=classes, y=y)
     if not (of_class.min() >= 0 and of_class.max() < np.inf):
         raise ValueError(f"class_weight: expected finite, non-negative weights, got {class_weight}")
-    return np.asarray(weight * of_class[labels].astype(X.dtype))
+    return np.asarray(weight * of_class[labels].astype(dtype))
 
 
 def encode_labels(y: Array) -> tuple[Array, Array]:

@@ -8,13 +8,12 @@ from typing import Any, Self
 import numpy as np
 from sklearn import linear_model
 from sklearn.base import _fit_context
-from sklearn.utils.validation import validate_data
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import InMemory
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.targets import make_targets
-from fastsoftmax.linear_model._fitting import FEATURES, Prepared, fit_prepared
+from fastsoftmax.linear_model._fitting import Prepared, check_data, fit_prepared
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
 from fastsoftmax.linear_model._scores import ScoresMixin
 
@@ -91,7 +90,7 @@ solver, max_iter, verbose, warm_start, n_jobs
         """
         self._check_supported()
         # Whether X is finite shows in the fit: see `check_overflow`.
-        X, y = validate_data(self, X, y, ensure_all_finite=False, **FEATURES)
+        X, y = check_data(self, X, y, ensure_all_finite=False)
         classes, labels = encode_labels(y)
         if len(classes) < 2:
             raise ValueError(
@@ -99,7 +98,8 @@ solver, max_iter, verbose, warm_start, n_jobs
                 f"contains only one class: {classes[0]!r}"
             )
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-        targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
+        dtype = validate.compute_dtype(X.dtype, "X")
+        targets = make_targets(labels, len(labels), len(classes), dtype, sample_weight=weight)
         # Two penalised rows ±w/2 have half the squared norm of w. Without a penalty C is infinite.
         C = np.inf if self.penalty is None else float(self.C)
         l2 = (1.0 if len(classes) == 2 else 0.5) / (C * targets.total)

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from fastsoftmax._evaluation import scores, validate
 from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, LOGITS, SOFTMAX
-from fastsoftmax.linear_model._fitting import FEATURES
+from fastsoftmax.linear_model._fitting import check_data
 from fastsoftmax.reference import Array
 
 _shared = fill_in(
@@ -102,7 +102,7 @@ def _scores(model: Any, X: Any, mode: int) -> Array:
     A model of one row of weights, for two classes, has the logits 0 and z.
     """
     check_is_fitted(model)
-    X = validate_data(model, X, reset=False, **FEATURES)
+    X = check_data(model, X, reset=False)
     W = model.coef_.toarray() if issparse(model.coef_) else model.coef_  # sparsify() was called
     bias = np.broadcast_to(model.intercept_, len(W))
     if len(W) == 1:

@@ -6,13 +6,18 @@ from typing import Any, Literal, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, validate_data
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model._adam import Adam
 from fastsoftmax.linear_model._callbacks import CallbackSupportMixin, with_callbacks
-from fastsoftmax.linear_model._fitting import FEATURES, check_parameters, fit_prepared, prepare
+from fastsoftmax.linear_model._fitting import (
+    check_data,
+    check_parameters,
+    fit_prepared,
+    prepare,
+    refuse_infinite,
+)
 from fastsoftmax.linear_model._labels import check_weights, label_numbers
 from fastsoftmax.linear_model._scores import ScoresMixin
 from fastsoftmax.reference import Array
@@ -178,21 +183,22 @@ class SoftmaxRegression(ScoresMixin, CallbackSupportMixin, ClassifierMixin, Base
         earlier = self.__dict__.get("_optimizer")
         classes = self._check_classes(classes, earlier is None)
         # Training goes on in the precision in which it began. Whether X is finite it finds out.
-        options = FEATURES if earlier is None else {**FEATURES, "dtype": earlier.W.dtype}
+        begun = None if earlier is None else earlier.W.dtype
         reset = not hasattr(self, "coef_")
-        X, y = validate_data(self, X, y, reset=reset, ensure_all_finite=False, **options)
+        X, y = check_data(self, X, y, dtype=begun, reset=reset, ensure_all_finite=False)
         labels = label_numbers(y, classes)
         if self.class_weight == "balanced":
             raise ValueError('class_weight: expected a dict for partial_fit, got "balanced"')
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         checked = validate.as_features(X)
-        targets = make_targets(labels, len(labels), len(classes), X.dtype, sample_weight=weight)
+        dtype = validate.compute_dtype(X.dtype, "X")
+        targets = make_targets(labels, len(labels), len(classes), dtype, sample_weight=weight)
         if earlier is not None:
             optimizer = copy.deepcopy(earlier)
         else:  # at the parameters of an earlier fit or of a loaded model, or at zero
             zeros = np.zeros((len(classes), X.shape[1])), np.zeros(len(classes))
             W, b = zeros if reset else (self.coef_, self.intercept_)
-            optimizer = Adam(W.astype(X.dtype), b.astype(X.dtype), bool(self.fit_intercept))
+            optimizer = Adam(W.astype(dtype), b.astype(dtype), bool(self.fit_intercept))
         optimizer.learning_rate, optimizer.l2 = float(self.learning_rate), float(self.l2)
         batch_rows = self.batch_size
         if batch_rows == "auto":  # enough to make progress, each large enough for all cores
@@ -202,7 +208,7 @@ class SoftmaxRegression(ScoresMixin, CallbackSupportMixin, ClassifierMixin, Base
             optimizer.see(checked)
             loss = optimizer.epoch(checked, targets, batch_rows, np.random.default_rng(seed))
         if not (np.isfinite(optimizer.W).all() and np.isfinite(loss)):
-            check_array(X, accept_sparse="csr", input_name="X")  # NaN or inf: raises and says so
+            refuse_infinite(X)
             raise ValueError("the loss overflows: lower learning_rate, or scale the features down")
         self._optimizer, self.classes_, self.loss_ = optimizer, classes, loss
         self.coef_: Array = optimizer.W

@@ -35,3 +35,19 @@ def test_across_the_lanes_of_rows(dtype):
     out = np.empty((2, lanes), dtype)
     reduce_block(x, out)
     np.testing.assert_array_equal(out, [x.sum(axis=1), x.max(axis=1)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns(dtype):
+    @njit
+    def load_block(x, columns, out):
+        vectors = squares.load_columns(pointer(x), x.shape[1], columns, pointer(x))
+        squares.store_rows(pointer(out), out.shape[1], vectors)
+
+    lanes, n = emit.VECTOR_BYTES // np.dtype(dtype).itemsize, 16 // np.dtype(dtype).itemsize
+    x = np.random.default_rng(0).standard_normal((lanes, n + 3)).astype(dtype)
+    for columns in range(1, n + 1):
+        out = np.empty((n, lanes), dtype)
+        load_block(x, columns, out)
+        np.testing.assert_array_equal(out[:columns], x[:, :columns].T)
+        assert not out[columns:].any()

@@ -40,6 +40,8 @@ from fastsoftmax._kernels.vector.simd import (
     prefetch,
 )
 from fastsoftmax._kernels.vector.squares import (
+    columns_at_once,
+    load_columns,
     load_rows,
     load_rows_within,
     square_rows,
@@ -70,7 +72,7 @@ class DenseProblem(NamedTuple):
     panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
     W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,)
-    center: int  # (D,) padded to whole vectors
+    center: int  # (D,) padded to whole vectors; 0 where it is zero
     mode: int  # see `fastsoftmax._kernels.modes`
     out: int  # scores (N, K), labels (N,), or the gradient in X (N, D) where it is wanted
     denominator: float  # of the gradient in X
@@ -151,6 +153,7 @@ def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
     step, (start, stop) = problem.stride, features
     for r in range(0, tile.rows, lanes):
         for d in range(start, stop, lanes):
+            place = advance(x_t, (d - start) * width + r)
             rows, columns = tile.rows - r, problem.n_features - d
             row_step, column_step = step, 1
             if not problem.by_row:  # read as the rows of Xᵀ
@@ -159,20 +162,33 @@ def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
             for _ in range(lines):
                 prefetch(as_int64_pointer(ahead))
                 ahead += LINE_BYTES
+            if problem.plain and not keep and rows >= lanes and 2 * columns <= lanes:
+                read_last_columns(source, step, columns, place)
+                continue
             if rows >= lanes and columns >= lanes:
                 vectors = load_rows(source, step, packed)
             else:
                 vectors = load_rows_within(source, step, rows, columns, packed)
             if not problem.by_row:
                 vectors = transpose(vectors)
-            vectors = subtract_from_rows(vectors, load(advance(center, d)))
-            store_rows(advance(x_t, (d - start) * width + r), width, transpose(vectors))
+            if problem.center != 0:
+                vectors = subtract_from_rows(vectors, load(advance(center, d)))
+            store_rows(place, width, transpose(vectors))
             if keep:
                 if problem.mode == DIAGONAL:
                     vectors = square_rows(vectors)
                 panel = (d // width) * problem.block_rows * width + d % width
                 store_rows(advance(packed, panel + r * width), width, vectors)
     return ahead
+
+
+@helper
+def read_last_columns(source, step, columns, x_t):
+    """Transpose the last features of as many rows as a vector has lanes: half as many at most."""
+    width, at_once = tile_rows(x_t), columns_at_once(x_t)
+    for d in range(0, columns, at_once):
+        vectors = load_columns(advance(source, d), step, columns - d, x_t)
+        store_rows(advance(x_t, d * width), width, vectors)
 
 
 @helper

@@ -47,6 +47,7 @@ from fastsoftmax._kernels.vector.simd import (
     load_labels,
     select,
     splat,
+    splat_double,
     store,
     store_narrow,
 )
@@ -55,6 +56,9 @@ from fastsoftmax._kernels.vector.simd import (
 # gradient. ``statistics`` holds all rows' maxima, then all rows' sums, and so on.
 MAXIMUM, SUM, GAP, WEIGHT, TOTAL, FACTOR, N_STATISTICS = range(7)
 
+
+# Sums whose product is taken before its logarithm: it holds 2^1023, and each is up to 10^8.
+_FACTORS = 16
 
 # Up to so many classes, to compare every class with a vector of labels takes less time than to look
 # up label after label.
@@ -157,6 +161,8 @@ def row_factors(terms, first, rows, width, statistics, stride, scale):
     A factor is scale·s·(T + 2α·lse)/Σexp(z - m). Each of the statistics is ``stride`` elements
     behind the one before; ``width`` rows, which are whole vectors, are worked on.
     """
+    if terms.weight == 0 and terms.alpha == 0.0 and terms.row_losses == 0 and not terms.soft:
+        return plain_row_factors(rows, width, statistics, stride, scale)
     total = splat(0.0, load_double(statistics))
     zero = total
     alpha, scales = splat(terms.alpha, zero), splat(scale, zero)
@@ -178,6 +184,44 @@ def row_factors(terms, first, rows, width, statistics, stride, scale):
         if terms.row_losses != 0:
             store_row_losses(terms, first + r, min(LANES_64, rows - r), loss)
     return sum_lanes(total)
+
+
+@helper
+def plain_row_factors(rows, width, statistics, stride, scale):
+    """`row_factors` of rows with plain labels and without weights; padding has the weight 0.
+
+    The logarithms of their sums are that of the sums' product, of _FACTORS at a time. At
+    (1M, 20, 3) a logarithm and two divisions in float64 for each row took a quarter of the time.
+    """
+    sums, gaps = advance(statistics, SUM * stride), advance(statistics, GAP * stride)
+    total = splat(0.0, load_double(sums))
+    zero, scales = total, splat(scale, total)
+    whole = rows // LANES_64 * LANES_64
+    for first in range(0, whole, _FACTORS * LANES_64):
+        product = splat(1.0, zero)
+        for r in range(first, min(first + _FACTORS * LANES_64, whole), LANES_64):
+            product = product * load_double(advance(sums, r))
+            total = total + load_double(advance(gaps, r))
+        total = total + log(product)
+    rest, last_product = 0.0, 1.0
+    for r in range(whole, rows):
+        last_product = last_product * sums[r]
+        rest += gaps[r]
+    if whole < rows:
+        rest += lane(log(splat_double(last_product)), 0)
+    none, one = splat(0.0, load(sums)), splat(1.0, load(sums))
+    step = lane_count(sums) if scale == 1.0 else LANES_64
+    for r in range(0, width, step):
+        row = advance(statistics, r)
+        if scale == 1.0:
+            nothing = load(advance(row, WEIGHT * stride)) == none
+            factor = select(nothing, none, one / load(advance(sums, r)))
+            store(advance(row, FACTOR * stride), factor)
+        else:  # the scale may be no normal float32
+            nothing = load_double(advance(row, WEIGHT * stride)) == zero
+            factor = select(nothing, zero, scales / load_double(advance(sums, r)))
+            store_narrow(advance(row, FACTOR * stride), factor)
+    return sum_lanes(total) + rest
 
 
 @helper

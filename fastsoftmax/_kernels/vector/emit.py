@@ -23,7 +23,9 @@ HAS_FMA = IS_ARM or bool(FEATURES & {"fma", "avx512f"})
 HEIGHT = 6
 WIDTH = 4 if IS_ARM or "avx512f" in FEATURES else 2
 
-I32, I64, BYTE_POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+BYTE_POINTER = ir.IntType(8).as_pointer()
+HAS_HALVES = IS_ARM or bool(FEATURES & {"f16c", "avx512f"})
 
 
 def codegen(emit: Callable[..., Any]) -> Callable[..., ir.Value]:
@@ -105,7 +107,31 @@ def convert(builder: ir.IRBuilder, v: ir.Value, source: types.Type, target: type
         result = ir.VectorType(result, v.type.count)
     if isinstance(source, types.Integer):
         return (builder.sitofp if source.signed else builder.uitofp)(v, result)
+    if source.name in ("float16", "bfloat16"):
+        v, source = widen_halves(builder, v, source.name), types.float32
+        if target == source:
+            return v
     return (builder.fptrunc if source.bitwidth > target.bitwidth else builder.fpext)(v, result)
+
+
+def widen_halves(builder: ir.IRBuilder, v: ir.Value, name: str) -> ir.Value:
+    """Convert a vector of halves, as integers of 16 bits, to float32."""
+    floats = ir.VectorType(ir.FloatType(), v.type.count)
+    if name == "float16" and HAS_HALVES:
+        return builder.fpext(builder.bitcast(v, ir.VectorType(ir.HalfType(), v.type.count)), floats)
+    integers_type = integers(floats)
+    bits = builder.zext(v, integers_type)
+    if name == "bfloat16":
+        return builder.bitcast(builder.shl(bits, integers_type(16)), floats)
+    # Without the instruction LLVM would call a function for each lane. Exponents of 5 bits are read
+    # as such of 8 bits, which makes numbers 2^-112 times as large, zero and subnormal ones as well.
+    magnitude = builder.shl(builder.and_(bits, integers_type(0x7FFF)), integers_type(13))
+    value = builder.fmul(builder.bitcast(magnitude, floats), floats(2.0**112))
+    endless = builder.icmp_unsigned(">=", magnitude, integers_type(0x7C00 << 13))
+    exponent = builder.select(endless, integers_type(0xFF << 23), integers_type(0))
+    sign = builder.shl(builder.and_(bits, integers_type(0x8000)), integers_type(16))
+    result = builder.or_(builder.bitcast(value, integers_type), builder.or_(exponent, sign))
+    return builder.bitcast(result, floats)
 
 
 def permute(builder: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:

@@ -13,12 +13,14 @@ import functools
 import operator
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing import signature
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.np.numpy_support import from_dtype
 
 from fastsoftmax._kernels.vector import emit
 from fastsoftmax._kernels.vector.emit import VECTOR_BYTES, codegen
@@ -46,6 +48,25 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(emit.ir_scalar(fe_type.dtype), fe_type.lanes))
 
 
+class Half(types.Type):
+    """A float of 16 bits, which Numba has none of: read as an integer, and converted."""
+
+    bitwidth = 16
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+
+
+@register_model(Half)
+class _HalfModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Half) -> None:
+        super().__init__(dmm, fe_type, emit.I16)
+
+
+# The dtypes that stand for halves in the arguments of a kernel.
+FLOAT16, BFLOAT16 = np.dtype([("float16", "u2")]), np.dtype([("bfloat16", "u2")])
+HALVES = {from_dtype(FLOAT16): Half("float16"), from_dtype(BFLOAT16): Half("bfloat16")}
+
 # ---------------------------------------------------------------------------------- pointers
 
 
@@ -61,8 +82,9 @@ def pointer(typingctx, array):
 
 @intrinsic
 def as_pointer(typingctx, address, like):
-    """Pointer to ``like``'s dtype from an integer address."""
-    return _cast_to_pointer(types.CPointer(like.dtype)(types.intp, like))
+    """Pointer to ``like``'s dtype, or to halves where it stands for them, from an address."""
+    dtype = HALVES[like.dtype] if isinstance(like.dtype, types.Record) else like.dtype
+    return _cast_to_pointer(types.CPointer(dtype)(types.intp, like))
 
 
 @intrinsic

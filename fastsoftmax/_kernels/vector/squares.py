@@ -54,6 +54,37 @@ def load_rows_within(typingctx, p, stride, rows, columns, like):
 
 
 @intrinsic
+def columns_at_once(typingctx, p):
+    """Columns that `load_columns` takes at most: as many as 128 bits hold."""
+    n = emit.I64(128 // p.dtype.bitwidth)
+    return types.intp(p), codegen(lambda builder, p: n)
+
+
+@intrinsic
+def load_columns(typingctx, p, stride, columns, like):
+    """The first ``columns`` columns of L rows, at most `columns_at_once`; zeros behind them.
+
+    Rows are ``stride`` elements apart, and converted to the dtype at ``like``. The starts of
+    several rows share a vector, so that it takes far less than to transpose a square.
+    """
+    vector, n = Vector(like.dtype, lanes_of(like.dtype)), 128 // like.dtype.bitwidth
+
+    def load(builder, start, step, n_columns, _):
+        zeros = ir.VectorType(start.type.pointee, n)(0)
+        mask = emit.first_lanes(builder, n_columns, n)
+        rows = []
+        for i in range(vector.lanes):
+            part = emit.masked_load(builder, emit.row(builder, start, i, step), mask, zeros)
+            rows.append(emit.convert(builder, part, p.dtype, like.dtype))
+        columns = [_joined(builder, rows[i::n]) for i in range(n)]
+        for bit in _bits_below(n):
+            columns = _exchange(builder, columns, bit, *_interleaving(vector.lanes, n))
+        return columns
+
+    return types.UniTuple(vector, n)(p, types.intp, types.intp, like), codegen(load)
+
+
+@intrinsic
 def load_row_starts(typingctx, p, stride, columns, fill):
     """The first ``columns`` values of rows ``stride`` elements apart, and ``fill`` behind them."""
     square = square_of(fill.dtype)
@@ -151,15 +182,36 @@ def transpose(typingctx, square):
 def _transpose(builder, rows):
     """Transpose a square by exchanging the halves of pairs of its rows, once for each bit of L."""
     lanes, inner = len(rows), 128 // emit.bit_width(rows[0].type.element)
-    bits = [1 << i for i in range(lanes.bit_length() - 1)]
-    inside = [bit for bit in reversed(bits) if bit < inner]
-    for bit in inside + [bit for bit in bits if bit >= inner]:
-        low, high = _interleaving(lanes, inner) if bit < inner else _halves(lanes, 2 * inner)
-        for i in range(lanes):
-            if i & bit == 0:
-                pair = rows[i], rows[i + bit]
-                rows[i], rows[i + bit] = _shuffle(builder, *pair, low, high)
+    for bit in _bits_below(inner):
+        rows = _exchange(builder, rows, bit, *_interleaving(lanes, inner))
+    for bit in reversed(_bits_below(lanes)):
+        if bit >= inner:
+            rows = _exchange(builder, rows, bit, *_halves(lanes, 2 * inner))
     return rows
+
+
+def _bits_below(n: int) -> list[int]:
+    """The powers of two below n, which is one as well, in descending order."""
+    return [1 << i for i in reversed(range(n.bit_length() - 1))]
+
+
+def _exchange(builder, rows, bit, low, high):
+    """Rows of which those with numbers that differ in one bit are shuffled with each other."""
+    rows = list(rows)
+    for i in range(len(rows)):
+        if i & bit == 0:
+            pair = rows[i], rows[i + bit]
+            rows[i], rows[i + bit] = _shuffle(builder, *pair, low, high)
+    return rows
+
+
+def _joined(builder, parts):
+    """One vector of all lanes of several, whose number is a power of two."""
+    while len(parts) > 1:
+        every = emit.indices(range(2 * parts[0].type.count))
+        pairs = zip(parts[::2], parts[1::2], strict=True)
+        parts = [builder.shuffle_vector(a, b, every) for a, b in pairs]
+    return parts[0]
 
 
 def _shuffle(builder, a, b, *choices):
