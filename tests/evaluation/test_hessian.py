@@ -118,7 +118,7 @@ def test_the_same_bits_for_any_threads_and_any_chunks(shape, dtype, monkeypatch)
     assert np.array_equal(streamed.hess(w), alone)
 
 
-@pytest.mark.parametrize("layout", ["fortran", "reversed", "float16", "swapped"])
+@pytest.mark.parametrize("layout", ["fortran", "reversed", "float16", "bfloat16", "swapped"])
 def test_other_layouts(layout):
     X, W, y, bias, _ = make_problem(200, 9, 4, np.float32)
     X = np.round(8 * X)  # numbers that float16 has
@@ -126,6 +126,7 @@ def test_other_layouts(layout):
         "fortran": np.asfortranarray,
         "reversed": lambda X: X[::-1].copy()[::-1],
         "float16": lambda X: X.astype(np.float16),
+        "bfloat16": lambda X: X.astype(pytest.importorskip("ml_dtypes").bfloat16),
         "swapped": lambda X: X.astype(">f4"),
     }
     plain, other = (SoftmaxObjective(Z, y, n_classes=4) for Z in (X, given[layout](X)))
