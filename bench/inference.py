@@ -19,7 +19,7 @@ import machine
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
-TURNS = 5
+TURNS = 3
 SHAPES = [
     (1_000_000, 20, 3, np.float32), (60_000, 100, 10, np.float32), (60_000, 100, 10, np.float64),
     (2_000, 400, 20, np.float64), (2_000, 7, 1000, np.float64), (2_000, 90, 90, np.float64),

@@ -23,7 +23,7 @@ from script_sources import SCRIPTS, sources  # noqa: E402
 RESULTS = Path(__file__).parent / "results"
 # What the scripts take as their argument: points a class, copies of the digits, every so many
 # paragraphs, copies of the digits.
-SIZES = {"spiral_numpy": 100_000, "digits_minimize": 20, "text_pipeline": 2, "torch_probe": 20}
+SIZES = {"spiral_numpy": 50_000, "digits_minimize": 10, "text_pipeline": 4, "torch_probe": 20}
 WHAT = {
     "spiral_numpy": "gradient descent in NumPy, `softmax` of SciPy",
     "digits_minimize": "SciPy's `minimize`, its `logsumexp` and `softmax`",
