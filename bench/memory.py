@@ -144,6 +144,7 @@ CALLS: dict[str, Callable[[Any, np.ndarray, np.ndarray], Run]] = {
     "objective.value": objective_call("value", 1),
     "objective.hessp": objective_call("hessp", 2),
     "objective.hess_diag": objective_call("hess_diag", 1),
+    "objective.hess": objective_call("hess", 1),
     "objective.from_chunks": streamed,
 }
 DTYPES = ("float32", "float64")
@@ -181,10 +182,20 @@ CASES = [
         for dtype in DTYPES
         for call in ("objective", "objective.value", "objective.hessp", "objective.hess_diag")
     ),
+    # The Hessian itself, and what may be taken beside it.
+    *(
+        Case("objective.hess", "C order", (n, d, k), dtype, 8 * (d * k) ** 2 + 256 * MIB)
+        for dtype in DTYPES
+        for n, d, k in ((200_000, 50, 10), (600, 90, 90), (600, 4_096, 2), (600, 2, 4_096))
+    ),
     Case("objective.from_chunks", "C order", FEW_CLASSES, "float32"),
     *(Case("loss and gradient", "CSR", shape, dtype) for dtype in DTYPES for shape in SPARSE[:2]),
     Case("loss and gradient", "CSR", SPARSE[2], "float32"),
-    *(Case(call, "CSR", SPARSE[0], "float32") for call in CALLS if call.startswith("objective")),
+    *(
+        Case(call, "CSR", SPARSE[0], "float32")
+        for call in CALLS
+        if call.startswith("objective") and call != "objective.hess"  # too large for it
+    ),
 ]
 
 

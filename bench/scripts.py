@@ -45,7 +45,10 @@ def main() -> None:
     """Time all scripts and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--small", action="store_true", help="a trial that writes nothing")
+    parser.add_argument(
+        "--small", action="store_true", help="a trial; like --only it writes nothing"
+    )
+    parser.add_argument("--only", default="", help="scripts whose name contains this")
     options = parser.parse_args()
     about = machine.description()
     lines = [
@@ -54,7 +57,7 @@ def main() -> None:
         f"imports included, medians of {options.repeats} turns.", "",
         "| script | | argument | as it is | with fastsoftmax | |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for name in SCRIPTS:
+    for name in (name for name in SCRIPTS if options.only in name):
         size = SIZES[name] if not options.small else 20 if name == "text_pipeline" else 1
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder, f"{who}.py") for who in ("theirs", "ours")]
@@ -67,7 +70,7 @@ def main() -> None:
                      f"{theirs:.2f} | {ours:.2f} | {theirs / ours:.1f}x |")  # fmt: skip
         print(lines[-1], flush=True)
     lines += ["", machine.foot(about), ""]
-    if not options.small:
+    if not (options.small or options.only):
         (RESULTS / "scripts.md").write_text("\n".join(lines))
 
 
