@@ -27,6 +27,7 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 MIB = 1 << 20
 SMALL = (8192, 128, 128)  # large enough for the parallel kernels, all of them
+SMALL_HESSIAN = (8192, 30, 20)
 SMALL_RUNS = 3  # the first two evaluations of a kind are serial
 NONZEROS = 60  # of a sparse row
 CHUNK_ROWS = 100_000
@@ -230,7 +231,7 @@ def kilobytes(field: str) -> int:
 def measure(case: Case) -> int:
     """Bytes that one evaluation takes beyond its inputs; to be called in a fresh process."""
     os.environ["NUMBA_NUM_THREADS"] = str(case.threads)  # before Numba is imported
-    small = prepared(case, SMALL)
+    small = prepared(case, SMALL if case.call != "objective.hess" else SMALL_HESSIAN)
     for _ in range(SMALL_RUNS):
         small()
     del small

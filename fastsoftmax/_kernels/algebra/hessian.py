@@ -136,7 +136,7 @@ def _write_pair(a, b, sums, scale, by_class, whole, n, sizes, H):
                 for x, y in ((i, j), (j, i)):
                     k, d, m, e = (a, x, b, y) if by_class else (x, a, y, b)
                     row = _place(k, d, n_classes, n_features)
-                    H[row, _place(m, e, n_classes, n_features)] = -value
+                    H[row, _place(m, e, n_classes, n_features)] = 0.0 - value  # never -0.0
                     H[row, _place(k, e, n_classes, n_features)] += value
                     if i == j:
                         break
