@@ -58,7 +58,10 @@ class Dataset:
     def sum(
         self, W: Array, b: Array | None, center: Array | None = None, *, mode: int, **how: Any
     ) -> Any:
-        """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`."""
+        """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`.
+
+        The sums have methods ``loss`` and ``finish``, for HESSIAN ``hessian``.
+        """
         sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, **how)
         chunks = self.chunks(sums.block_rows, curvatures=mode >= PRODUCT)
         with contextlib.closing(chunks):
