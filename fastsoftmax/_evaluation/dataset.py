@@ -145,7 +145,7 @@ class Fold(InMemory):
         """See `Dataset.chunks`; where chunks end follows from the weights alone."""
         for whole in super().chunks(block_rows, curvatures=curvatures):
             for start, stop in self.ranges:
-                yield whole.part(int(start), int(stop))
+                yield whole.part(start, stop)
 
 
 def evenly(n: int, n_rows: int) -> Array:
