@@ -76,7 +76,7 @@ def warn_as_scikit_learn(parent: type, model: Any, n_rows: int, **changes: Any) 
 def are_defaults(model: Any, *names: str) -> bool:
     """Whether these parameters, if the installed release has them, have their default values."""
     known = inspect.signature(type(model)).parameters
-    return all(getattr(model, name) is known[name].default for name in names if name in known)
+    return all(getattr(model, name) == known[name].default for name in names if name in known)
 
 
 def features_of(model: Any) -> dict[str, Any]:
