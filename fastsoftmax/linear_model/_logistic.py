@@ -3,8 +3,8 @@
 from typing import Any, Self
 
 import numpy as np
-from sklearn import linear_model
 from sklearn.base import _fit_context
+from sklearn.linear_model import LogisticRegression as Theirs
 from sklearn.utils.validation import validate_data
 
 from fastsoftmax._evaluation import validate
@@ -26,10 +26,8 @@ from fastsoftmax.linear_model._parameters import (
 )
 from fastsoftmax.linear_model._scores import ScoresMixin
 
-_Theirs = linear_model.LogisticRegression
 
-
-class LogisticRegression(ScoresMixin, _Theirs):  # type: ignore[misc]
+class LogisticRegression(ScoresMixin, Theirs):  # type: ignore[misc]
     r"""Drop-in for ``sklearn.linear_model.LogisticRegression``: change the import.
 
     Minimises the same function: :math:`\frac{1}{\sum_i s_i} \sum_i s_i \ell_i + \frac{1}{2C\sum_i
@@ -91,16 +89,17 @@ solver, max_iter, verbose, warm_start, n_jobs
         """
         ratios = [getattr(self, "l1_ratio", 0.0)]
         if runs_here(self, ratios, unpenalised=is_number(self.C, np.inf)):
-            return self._fit(X, y, sample_weight)
-        say_handed_over(self)
-        super().fit(X, y, sample_weight)
+            self._fit(X, y, sample_weight)
+        else:
+            say_handed_over(self)
+            super().fit(X, y, sample_weight)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Fit by the kernels."""
         if not are_defaults(self, "penalty", "l1_ratio", "n_jobs"):
-            warn_as_scikit_learn(_Theirs, self, n_rows=2)
+            warn_as_scikit_learn(Theirs, self, n_rows=2)
         # Whether X is finite shows in the fit: see `check_overflow`.
         X, y = validate_data(self, X, y, ensure_all_finite=False, **features_of(self))
         classes, labels = encode_labels(y)
@@ -117,7 +116,6 @@ solver, max_iter, verbose, warm_start, n_jobs
         problem = Problem(data, len(classes), l2, self.fit_intercept)
         prepared = Prepared(X, y, sample_weight, problem, classes)
         fit_prepared(self, prepared, solver=SOLVERS[self.solver], at_limit=LIMITS[self.solver])
-        return self
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's description; arrays of other libraries become NumPy's."""

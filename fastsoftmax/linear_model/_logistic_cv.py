@@ -1,7 +1,6 @@
 """scikit-learn's LogisticRegressionCV, by the one-pass kernels."""
 
 import copy
-import functools
 import inspect
 import numbers
 from collections.abc import Iterator
@@ -9,8 +8,8 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import sklearn
-from sklearn import linear_model
 from sklearn.base import _fit_context
+from sklearn.linear_model import LogisticRegressionCV as Theirs
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import metadata_routing
@@ -37,10 +36,8 @@ from fastsoftmax.linear_model._parameters import (
 from fastsoftmax.linear_model._scores import ScoresMixin
 from fastsoftmax.reference import Array
 
-_Theirs = linear_model.LogisticRegressionCV
 
-
-class LogisticRegressionCV(ScoresMixin, _Theirs):  # type: ignore[misc]
+class LogisticRegressionCV(ScoresMixin, Theirs):  # type: ignore[misc]
     """Drop-in for ``sklearn.linear_model.LogisticRegressionCV``: change the import.
 
     For every fold, `LogisticRegression` is fitted for the values of C in ascending order, each fit
@@ -80,6 +77,13 @@ n_features_in_, feature_names_in_
     (1.0, (3, 1, 5), True)
     """
 
+    # In one of two layouts each.
+    C_: Any
+    l1_ratio_: Any
+    coefs_paths_: Any
+    scores_: Any
+    n_iter_: Array
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
         """Find the best C for X (n_samples, n_features) and labels y (n_samples,), and fit to it.
 
@@ -105,22 +109,25 @@ n_features_in_, feature_names_in_
             As scikit-learn's; for a C that is not positive, and for a fold without weight.
         """
         given = getattr(self, "l1_ratios", None)
-        ratios = [None] if given is None or isinstance(given, str) else list(np.ravel(given))
+        if given is None or isinstance(given, str):  # "warn": the default
+            given = [None]
+        ratios = list(given if isinstance(given, (list, tuple)) else np.ravel(given))
         # scikit-learn refuses params that cannot be routed.
         refused = bool(params) and not sklearn.get_config()["enable_metadata_routing"]
         if ratios and not refused and runs_here(self, ratios):
-            return self._fit(X, y, sample_weight, ratios, params)
-        if not refused:
-            say_handed_over(self)
-        super().fit(X, y, sample_weight, **params)
+            self._fit(X, y, sample_weight, ratios, params)
+        else:
+            if not refused:
+                say_handed_over(self)
+            super().fit(X, y, sample_weight, **params)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def _fit(self, X: Any, y: Any, sample_weight: Any, ratios: Array, params: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, ratios: list[Any], params: Any) -> None:
         """Fit by the kernels."""
         scoring = self.scoring if self.scoring == "warn" else None
         few = {"Cs": [1.0], "cv": 2, "refit": False, "n_jobs": None, "scoring": scoring}
-        warn_as_scikit_learn(_Theirs, self, n_rows=4, **few)
+        warn_as_scikit_learn(Theirs, self, n_rows=4, **few)
         X, y = validate_data(self, X, y, **features_of(self))
         classes, labels = encode_labels(y)
         self._check_classes(classes)
@@ -161,7 +168,6 @@ n_features_in_, feature_names_in_
         self.coef_ = coef[:, : X.shape[1]]
         self.intercept_ = coef[:, -1] if self.fit_intercept else np.zeros(len(coef))
         self._leave(paths, scores, n_iter, C, ratio, ratios)
-        return self
 
     def _check_classes(self, classes: Array) -> None:
         """Refuse what scikit-learn refuses, in its words."""
@@ -301,11 +307,10 @@ class _Scorer:
 
     def __init__(self, scoring: Any, rows: _Rows, sample_weight: Any, params: Any) -> None:
         self.rows, self.params = rows, params
-        self.scorer = None if scoring in (None, "warn") else get_scorer(scoring)
-        if self.scorer is None:
-            self.params = {"sample_weight": sample_weight}
+        if scoring is None or (isinstance(scoring, str) and scoring == "warn"):
+            self.scorer, self.params = _accuracy, {"sample_weight": sample_weight}
         else:
-            self.scorer = _with_labels(self.scorer, rows.classes)
+            self.scorer = _with_labels(get_scorer(scoring), rows.classes)
 
     def scores(self, test: Array, Cs: Array, path: Array) -> list[float]:
         """Return the scores of a path of coefficients on some rows."""
@@ -319,9 +324,14 @@ class _Scorer:
             model.C, model.coef_ = C, coef[:, :n_features]
             has_intercept = coef.shape[1] > n_features
             model.intercept_ = coef[:, -1] if has_intercept else np.zeros(len(coef), X.dtype)
-            score = model.score if self.scorer is None else functools.partial(self.scorer, model)
-            found.append(float(score(X_test, y_test, **params)))
+            found.append(float(self.scorer(model, X_test, y_test, **params)))
         return found
+
+
+def _accuracy(model: LogisticRegression, X: Any, y: Array, sample_weight: Array | None) -> float:
+    """Return what `model.score` does, without its checks: they took as long as all passes."""
+    with sklearn.config_context(assume_finite=True):
+        return float(np.average(model.predict(X) == y, weights=sample_weight))
 
 
 def _with_labels(scorer: Any, classes: Array) -> Any:
@@ -346,6 +356,7 @@ def _take(X: Any, rows: Array) -> Any:
 
 def _of_rows(value: Any, rows: Array, n_rows: int) -> Any:
     """Return what belongs to some rows, where ``value`` has something for each row."""
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != n_rows:
+    if not hasattr(value, "__array__") and not isinstance(value, (list, tuple)):
         return value
-    return np.asarray(value)[rows]
+    array = np.asarray(value)
+    return array[rows] if array.ndim and len(array) == n_rows else value

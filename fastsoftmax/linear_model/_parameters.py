@@ -65,7 +65,13 @@ def warn_as_scikit_learn(parent: type, model: Any, n_rows: int, **changes: Any) 
     nothing to do.
     """
     known = inspect.signature(parent).parameters
-    plain = {"class_weight": None, "max_iter": 100, "random_state": None, "tol": 1e-4, "verbose": 0}
+    plain: dict[str, Any] = {
+        "class_weight": None,
+        "max_iter": 100,
+        "random_state": None,
+        "tol": 1e-4,
+        "verbose": 0,
+    }
     if model.solver != "saga":  # only saga takes every penalty
         plain["solver"] = "lbfgs"
     parameters = {name: getattr(model, name) for name in known}
