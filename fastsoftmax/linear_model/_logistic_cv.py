@@ -3,7 +3,6 @@
 import copy
 import inspect
 import numbers
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -132,38 +131,32 @@ n_features_in_, feature_names_in_
         classes, labels = encode_labels(y)
         self._check_classes(classes)
         for_splitter, for_scorer = self._route(sample_weight, params)
-        folds = list(check_cv(self.cv, y, classifier=True).split(X, y, **for_splitter))
+        folds = check_cv(self.cv, y, classifier=True).split(X, y, **for_splitter)
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         rows = _Rows(X, y, labels, classes, weight)
-        Cs = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, numbers.Integral) else self.Cs
-        Cs = _check_Cs(Cs)
+        Cs = _as_Cs(self.Cs)
         scorer = _Scorer(self.scoring, rows, sample_weight, for_scorer)
         whole = InMemory(validate.as_features(X), rows.targets(weight))
         # Rows that a fold leaves out are as good as any for means and preconditioners.
         sample = Sample(self._problem(whole, len(classes), C=np.inf))
 
-        shape = (len(folds), len(Cs), len(classes) if len(classes) > 2 else 1)
-        paths = np.empty((*shape, X.shape[1] + self.fit_intercept))
-        scores, n_iter = np.empty(shape[:2]), np.empty(shape[:2], np.int32)
-        start = None
-        for i, (train, test) in enumerate(folds):
-            data = rows.fold(train)
-            path = self._path(data, rows, Cs, sample, start)
-            for j, last in path:
-                paths[i, j] = _coefficients(last, self.fit_intercept)
-                n_iter[i, j] = last.state.n_iter
-            start = paths[i, np.argmin(Cs)]
-            scores[i] = scorer.scores(test, Cs, paths[i])
-            self._tell(f"fold {i + 1} of {len(folds)}", Cs, n_iter[i], scores[i])
+        found: list[tuple[Array, Array, list[float]]] = []
+        for train, test in folds:
+            # The first fit begins where that of the fold before has ended.
+            start = found[-1][0][Cs.argmin()] if found else None
+            coefs, n_iter = self._path(rows.fold(train), rows, Cs, sample, start)
+            found.append((coefs, n_iter, scorer.scores(test, Cs, coefs)))
+            self._tell(len(found), Cs, *found[-1][1:])
+        paths, n_iter, scores = (np.stack(of_folds) for of_folds in zip(*found, strict=True))
         self.classes_, self.Cs_ = classes, Cs
         if self.refit:
             best = int(np.argmax(scores.sum(axis=0)))
             start = paths[:, best].mean(axis=0)
-            ((_, last),) = self._path(whole, rows, Cs[best : best + 1], sample, start)
-            coef, C, ratio = _coefficients(last, self.fit_intercept), Cs[best], ratios[0]
+            ((coef,), _) = self._path(whole, rows, Cs[best : best + 1], sample, start)
+            C, ratio = Cs[best], ratios[0]
         else:
             each = scores.argmax(axis=1)
-            coef = paths[np.arange(len(folds)), each].mean(axis=0)
+            coef = paths[np.arange(len(paths)), each].mean(axis=0)
             C, ratio = Cs[each].mean(), 0.0
         self.coef_ = coef[:, : X.shape[1]]
         self.intercept_ = coef[:, -1] if self.fit_intercept else np.zeros(len(coef))
@@ -197,9 +190,11 @@ n_features_in_, feature_names_in_
 
     def _path(
         self, data: Dataset, rows: "_Rows", Cs: Array, sample: Sample, start: Array | None
-    ) -> Iterator[tuple[int, minimize.Iterate]]:
-        """Yield the place of each C, in ascending order, and its minimum; see `_coefficients`."""
+    ) -> tuple[Array, Array]:
+        """Return the coefficients for each C, see `_coefficients`, and the iterations they took."""
         K, last = len(rows.classes), None
+        coefs: dict[int, Array] = {}
+        n_iter = np.empty(len(Cs), np.int32)
         for j in np.argsort(Cs, kind="stable"):
             problem = self._problem(data, K, Cs[j])
             begin: dict[str, Any] = {}
@@ -221,13 +216,14 @@ n_features_in_, feature_names_in_
                 raise KeyboardInterrupt
             check_overflow(last, self, rows.X)
             end_of_fit(last, self.tol, LIMITS[self.solver])
-            yield int(j), last
+            coefs[j], n_iter[j] = _coefficients(last, self.fit_intercept), last.state.n_iter
+        return np.stack([coefs[j] for j in range(len(Cs))]), n_iter
 
-    def _tell(self, fold: str, Cs: Array, n_iter: Array, scores: Array) -> None:
+    def _tell(self, fold: int, Cs: Array, n_iter: Array, scores: list[float]) -> None:
         """Print what has become of a fold."""
         if self.verbose:
             for C, n, score in zip(Cs, n_iter, scores, strict=True):
-                print(f"{fold}, C = {C:.3g}: {n} iterations, score {score:.6g}")
+                print(f"fold {fold}, C = {C:.3g}: {n} iterations, score {score:.6g}")
 
     def _leave(
         self, paths: Array, scores: Array, n_iter: Array, C: float, ratio: Any, ratios: Any
@@ -261,9 +257,9 @@ n_features_in_, feature_names_in_
         return tags
 
 
-def _check_Cs(Cs: Any) -> Array:
+def _as_Cs(Cs: Any) -> Array:
     """Return the values of C, positive numbers."""
-    array = np.asarray(Cs)
+    array = np.logspace(-4, 4, Cs) if isinstance(Cs, numbers.Integral) else np.asarray(Cs)
     if array.ndim != 1 or array.dtype.kind not in "iuf" or not (array > 0).all():
         raise ValueError(f"Cs: expected a positive integer or positive numbers, got {Cs!r}")
     return array

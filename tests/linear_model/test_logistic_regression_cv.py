@@ -283,7 +283,7 @@ def test_verbose_prints_a_line_for_every_fold_and_C(capsys):
     LogisticRegressionCV(Cs=[0.1, 1.0], cv=3, verbose=1, **QUIET).fit(scale(X), y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6
-    assert lines[3].startswith("fold 2 of 3, C = 1: ")
+    assert lines[3].startswith("fold 2, C = 1: ")
 
 
 def test_interruptions_and_pickles(monkeypatch):
