@@ -121,28 +121,28 @@ class Preconditioners:
         in most rows, and the diagonal for the others. The diagonal is that of the bound, or of the
         Hessian at ``v``: with the latter a text (500k, 50k, 20) took 63 passes instead of 90.
         """
-        inner, K = self.problem, self.n_classes
+        inner, K, sample = self.problem, self.n_classes, self.sample
         penalty = 2 * self.l2 * inner.penalised
-        if v is not None:
-            diagonal = self.centred.hess_diag(v)
-        else:
-            if self.sample.bound is None:
-                # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
-                curved = self.centred.hess_diag(inner.zeros()) - penalty
-                self.sample.bound = curved * (K**2 / (2 * (K - 1)))
-            diagonal = self.sample.bound + penalty
+        if sample.bound is None:
+            # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
+            curved = self.centred.hess_diag(inner.zeros()) - penalty
+            sample.bound = curved * (K**2 / (2 * (K - 1)))
+        diagonal = sample.bound + penalty if v is None else self.centred.hess_diag(v)
         diagonal[diagonal <= 0] = 1.0
-        by_row = self._by_row(diagonal)
-        n, sample = inner.n_features, self.sample
+        by_row, n = self._by_row(diagonal), inner.n_features
 
         def divide(G: Array) -> Array:
             return np.reshape(G.reshape(-1, *by_row.shape) / by_row, G.shape)
 
         if sample.n_rows < 2 * _HEAD:  # so few that their bound would be singular
             return self._by_class(divide)
-        head = np.sort(np.argsort(by_row[:, :n].sum(axis=0))[-_HEAD:])
-        rows = sample.evenly(8 * _HEAD)
-        M = self._damp(_gram(sample.rows(rows, head).__getitem__, sample.weights(rows)))
+        if sample.head is None:
+            curved = self._by_row(sample.bound)[:, :n].sum(axis=0)
+            head = np.sort(np.argsort(curved)[-_HEAD:])
+            rows = sample.evenly(8 * _HEAD)
+            M = _gram(sample.rows(rows, head).__getitem__, sample.weights(rows))
+            sample.head = head, M
+        head, M = sample.head[0], self._damp(sample.head[1].copy())
         if self.has_bias:
             head = np.append(head, n)
         # Only correlations are taken from these rows: a feature may be missing in all of them.
