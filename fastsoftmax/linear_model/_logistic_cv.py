@@ -302,10 +302,11 @@ class _Scorer:
     """scikit-learn's scorer of this name on the rows that folds leave out; accuracy for None."""
 
     def __init__(self, scoring: Any, rows: _Rows, sample_weight: Any, params: Any) -> None:
-        self.rows, self.params = rows, params
-        if scoring is None or (isinstance(scoring, str) and scoring == "warn"):
-            self.scorer, self.params = _accuracy, {"sample_weight": sample_weight}
-        else:
+        self.rows, self.params, self.scorer = rows, params, _accuracy
+        name = scoring if isinstance(scoring, str) else None
+        if scoring is None or name == "warn":  # as `score` of scikit-learn's estimator
+            self.params = {"sample_weight": sample_weight}
+        elif name != "accuracy":
             self.scorer = _with_labels(get_scorer(scoring), rows.classes)
 
     def scores(self, test: Array, Cs: Array, path: Array) -> list[float]:
@@ -324,8 +325,10 @@ class _Scorer:
         return found
 
 
-def _accuracy(model: LogisticRegression, X: Any, y: Array, sample_weight: Array | None) -> float:
-    """Return what `model.score` does, without its checks: they took as long as all passes."""
+def _accuracy(
+    model: LogisticRegression, X: Any, y: Array, sample_weight: Array | None = None
+) -> float:
+    """Return the accuracy without scikit-learn's checks: they took as long as all passes."""
     with sklearn.config_context(assume_finite=True):
         return float(np.average(model.predict(X) == y, weights=sample_weight))
 

@@ -5,11 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from scipy import sparse
 from sklearn import linear_model
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
@@ -127,6 +129,18 @@ def test_weights(class_weight, weighted):
     X, y = noisy(3)
     s = np.random.default_rng(0).integers(0, 4, len(y)) if weighted else None
     assert_same(*both(X, y, {"sample_weight": s}, class_weight=class_weight))
+
+
+@pytest.mark.parametrize("scoring", [None, "accuracy", "requested", "not requested"])
+def test_weights_count_in_scores_as_routing_says(scoring):
+    X, y = noisy(2)
+    s = np.random.default_rng(0).uniform(0, 9, len(y))
+    routing = scoring in ("requested", "not requested")
+    with sklearn.config_context(enable_metadata_routing=routing):
+        if routing:
+            wanted = scoring == "requested"
+            scoring = get_scorer("accuracy").set_score_request(sample_weight=wanted)
+        assert_same(*both(X, y, {"sample_weight": s}, scoring=scoring))
 
 
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])
