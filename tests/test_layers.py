@@ -126,7 +126,8 @@ FOREIGN = {
     "linear_model/_callbacks.py": 1,  # scikit-learn's callbacks
     "linear_model/_labels.py": 1,  # _check_sample_weight
     "linear_model/_logistic.py": 1,  # _fit_context
-    "linear_model/_logistic_cv.py": 4,  # _fit_context; what scorers call, to tell it of labels
+    "linear_model/_logistic_cv.py": 1,  # _fit_context
+    "linear_model/_cv_scores.py": 3,  # what scorers call, to tell it of all labels
 }
 
 

@@ -1,7 +1,5 @@
 """scikit-learn's LogisticRegressionCV, by the one-pass kernels."""
 
-import copy
-import inspect
 import numbers
 from typing import Any, NamedTuple, Self
 
@@ -9,7 +7,6 @@ import numpy as np
 import sklearn
 from sklearn.base import _fit_context
 from sklearn.linear_model import LogisticRegressionCV as Theirs
-from sklearn.metrics import get_scorer
 from sklearn.model_selection import check_cv
 from sklearn.utils import metadata_routing
 from sklearn.utils.validation import validate_data
@@ -20,12 +17,13 @@ from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.targets import Targets, make_targets
 from fastsoftmax._optimize import minimize
 from fastsoftmax._optimize.sample import Sample
+from fastsoftmax.linear_model._cv_scores import FoldScorer
 from fastsoftmax.linear_model._fitting import check_overflow, end_of_fit
 from fastsoftmax.linear_model._labels import check_weights, encode_labels
-from fastsoftmax.linear_model._logistic import LogisticRegression
 from fastsoftmax.linear_model._parameters import (
     LIMITS,
     SOLVERS,
+    are_defaults,
     features_of,
     l2_of,
     runs_here,
@@ -124,9 +122,7 @@ n_features_in_, feature_names_in_
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, sample_weight: Any, ratios: list[Any], params: Any) -> None:
         """Fit by the kernels."""
-        scoring = self.scoring if self.scoring == "warn" else None
-        few = {"Cs": [1.0], "cv": 2, "refit": False, "n_jobs": None, "scoring": scoring}
-        warn_as_scikit_learn(Theirs, self, n_rows=4, **few)
+        self._warn()
         X, y = validate_data(self, X, y, **features_of(self))
         classes, labels = encode_labels(y)
         self._check_classes(classes)
@@ -135,7 +131,7 @@ n_features_in_, feature_names_in_
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
         rows = _Rows(X, y, labels, classes, weight)
         Cs = _as_Cs(self.Cs)
-        scorer = _Scorer(self.scoring, rows, sample_weight, for_scorer)
+        scorer = FoldScorer(self.scoring, X, y, labels, classes, sample_weight, for_scorer)
         whole = InMemory(validate.as_features(X), rows.targets(weight))
         # Rows that a fold leaves out are as good as any for means and preconditioners.
         sample = Sample(self._problem(whole, len(classes), C=np.inf))
@@ -161,6 +157,15 @@ n_features_in_, feature_names_in_
         self.coef_ = coef[:, : X.shape[1]]
         self.intercept_ = coef[:, -1] if self.fit_intercept else np.zeros(len(coef))
         self._leave(paths, scores, n_iter, C, ratio, ratios)
+
+    def _warn(self) -> None:
+        """Warn as scikit-learn does, where it may have something to say."""
+        awaited = [self.l1_ratios, self.scoring, self.use_legacy_attributes]
+        is_default = [isinstance(value, str) and value == "warn" for value in awaited]
+        if any(is_default) or self.l1_ratios is None or not are_defaults(self, "penalty"):
+            scoring = self.scoring if is_default[1] else None
+            few = {"Cs": [1.0], "cv": 2, "refit": False, "n_jobs": None, "scoring": scoring}
+            warn_as_scikit_learn(Theirs, self, n_rows=4, **few)
 
     def _check_classes(self, classes: Array) -> None:
         """Refuse what scikit-learn refuses, in its words."""
@@ -296,66 +301,3 @@ class _Rows(NamedTuple):
         if not weight.any():
             raise ValueError("cv: expected folds whose rows have a weight, got one without")
         return Fold(validate.as_features(self.X), self.targets(weight))
-
-
-class _Scorer:
-    """scikit-learn's scorer of this name on the rows that folds leave out; accuracy for None."""
-
-    def __init__(self, scoring: Any, rows: _Rows, sample_weight: Any, params: Any) -> None:
-        self.rows, self.params, self.scorer = rows, params, _accuracy
-        name = scoring if isinstance(scoring, str) else None
-        if scoring is None or name == "warn":  # as `score` of scikit-learn's estimator
-            self.params = {"sample_weight": sample_weight}
-        elif name != "accuracy":
-            self.scorer = _with_labels(get_scorer(scoring), rows.classes)
-
-    def scores(self, test: Array, Cs: Array, path: Array) -> list[float]:
-        """Return the scores of a path of coefficients on some rows."""
-        X, y, _, classes, _ = self.rows
-        test = np.arange(len(y))[test]
-        X_test, y_test = _take(X, test), y[test]
-        params = {name: _of_rows(value, test, len(y)) for name, value in self.params.items()}
-        model, n_features = LogisticRegression(), X.shape[1]
-        model.classes_, found = classes, []
-        for C, coef in zip(Cs, path.astype(X.dtype), strict=True):
-            model.C, model.coef_ = C, coef[:, :n_features]
-            has_intercept = coef.shape[1] > n_features
-            model.intercept_ = coef[:, -1] if has_intercept else np.zeros(len(coef), X.dtype)
-            found.append(float(self.scorer(model, X_test, y_test, **params)))
-        return found
-
-
-def _accuracy(
-    model: LogisticRegression, X: Any, y: Array, sample_weight: Array | None = None
-) -> float:
-    """Return the accuracy without scikit-learn's checks: they took as long as all passes."""
-    with sklearn.config_context(assume_finite=True):
-        return float(np.average(model.predict(X) == y, weights=sample_weight))
-
-
-def _with_labels(scorer: Any, classes: Array) -> Any:
-    """Tell a scorer of all labels, if it can be told: rows left out may lack some."""
-    if not hasattr(scorer, "_score_func"):
-        return scorer
-    known = inspect.signature(scorer._score_func).parameters
-    fixed: dict[str, Any] = {"labels": classes} if "labels" in known else {}
-    if fixed and len(classes) == 2 and "pos_label" in known:
-        fixed["pos_label"] = classes[-1]
-    scorer = copy.copy(scorer)
-    scorer._kwargs = {**fixed, **scorer._kwargs}
-    return scorer
-
-
-def _take(X: Any, rows: Array) -> Any:
-    """Return some rows: a view where they follow each other, otherwise a copy."""
-    if isinstance(X, np.ndarray) and len(rows) and (np.diff(rows) == 1).all():
-        return X[rows[0] : rows[-1] + 1]
-    return X[rows]
-
-
-def _of_rows(value: Any, rows: Array, n_rows: int) -> Any:
-    """Return what belongs to some rows, where ``value`` has something for each row."""
-    if not hasattr(value, "__array__") and not isinstance(value, (list, tuple)):
-        return value
-    array = np.asarray(value)
-    return array[rows] if array.ndim and len(array) == n_rows else value
