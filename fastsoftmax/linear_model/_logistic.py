@@ -98,7 +98,7 @@ solver, max_iter, verbose, warm_start, n_jobs
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Fit by the kernels."""
-        if not are_defaults(self, "penalty", "l1_ratio", "n_jobs"):
+        if is_number(self.C, np.inf) or not are_defaults(self, "penalty", "l1_ratio", "n_jobs"):
             warn_as_scikit_learn(Theirs, self, n_rows=2)
         # Whether X is finite shows in the fit: see `check_overflow`.
         X, y = validate_data(self, X, y, ensure_all_finite=False, **features_of(self))

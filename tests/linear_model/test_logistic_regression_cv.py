@@ -20,6 +20,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax.linear_model import LogisticRegression, LogisticRegressionCV
 
+# With scikit-learn 1.8 some of its own results are errors.
+IS_OLD = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) < (1, 9)
 QUIET = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": False}
 
 
@@ -78,6 +80,8 @@ def assert_same(ours, theirs, tol=1e-4, but=()):
 @pytest.mark.parametrize("refit", [True, False])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_same_attributes(n_classes, legacy, refit, fit_intercept):
+    if IS_OLD and not refit:
+        pytest.skip("scikit-learn 1.8 had None for l1_ratio_")
     X, y = noisy(n_classes)
     options = {"use_legacy_attributes": legacy, "refit": refit, "fit_intercept": fit_intercept}
     for l1_ratios in ((0,), None, [0, 0.0]):
@@ -113,6 +117,7 @@ def test_folds(cv):
     assert_same(*both(X, y, cv=cv))
 
 
+@pytest.mark.skipif(IS_OLD, reason="scikit-learn 1.8 did not tell scorers of all labels")
 def test_a_class_that_a_fold_lacks():
     X, y = noisy(3)
     cv = [(np.flatnonzero(y != 2), np.flatnonzero(y == 2)), (np.arange(200), np.arange(200, 300))]
