@@ -8,9 +8,27 @@ import numpy as np
 from sklearn.metrics import get_scorer
 
 from fastsoftmax._evaluation import validate
-from fastsoftmax._evaluation.scores import ARGMAX, score
+from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, score
 from fastsoftmax.linear_model._logistic import LogisticRegression
 from fastsoftmax.reference import Array
+
+
+def _right(best: Array, labels: Array) -> Array:
+    """Whether the best classes of rows are their labels."""
+    return np.equal(best, labels)
+
+
+def _log_likelihood(log_proba: Array, labels: Array) -> Array:
+    """Log p of the labels, for p within the limits that scikit-learn's `log_loss` sets."""
+    of_labels = log_proba[np.arange(len(labels)), labels].astype(float)
+    eps = np.finfo(float).eps
+    return of_labels.clip(np.log(eps), np.log1p(-eps))
+
+
+# Scores that are the mean of a number for each row: what the kernels compute, and that number.
+# scikit-learn's scorers check and convert labels anew for every fit. They took longer than all
+# passes over X together.
+_MEANS = {"accuracy": (ARGMAX, _right), "neg_log_loss": (LOG_SOFTMAX, _log_likelihood)}
 
 
 class FoldScorer:
@@ -31,10 +49,10 @@ class FoldScorer:
     ) -> None:
         self.X, self.y, self.labels, self.classes = X, y, labels, classes
         self.params, self.scorer = params, None
-        name = scoring if isinstance(scoring, str) else None
-        if scoring is None or name == "warn":  # as `score` of scikit-learn's estimator
-            self.params = {"sample_weight": sample_weight}
-        elif name != "accuracy":
+        self.name = scoring if isinstance(scoring, str) else ""
+        if scoring is None or self.name == "warn":  # as `score` of scikit-learn's estimator
+            self.name, self.params = "accuracy", {"sample_weight": sample_weight}
+        elif self.name not in _MEANS:
             self.scorer = _with_labels(get_scorer(scoring), classes)
 
     def scores(self, test: Array, Cs: Array, path: Array) -> list[float]:
@@ -44,7 +62,7 @@ class FoldScorer:
         params = {name: _of_rows(value, test, n_rows) for name, value in self.params.items()}
         X, path = _take(self.X, test), path.astype(self.X.dtype)
         if self.scorer is None:
-            return _accuracies(X, self.labels[test], path, **params)
+            return _means(self.name, X, self.labels[test], path, **params)
         y, model, found = self.y[test], LogisticRegression(), []
         model.classes_ = self.classes
         for C, coef in zip(Cs, path, strict=True):
@@ -55,13 +73,14 @@ class FoldScorer:
         return found
 
 
-def _accuracies(
-    X: Any, labels: Array, path: Array, sample_weight: Array | None = None
+def _means(
+    name: str, X: Any, labels: Array, path: Array, sample_weight: Array | None = None
 ) -> list[float]:
-    """Accuracies, without scikit-learn's checks: they took as long as all passes together.
+    """Scores by the kernels.
 
-    Neighbours in C often have the same coefficients, and then the same accuracy.
+    Neighbours in C often have the same coefficients, and then the same score.
     """
+    mode, of_rows = _MEANS[name]
     checked, n_features = validate.as_features(X), X.shape[1]
     known: dict[bytes, float] = {}
     for coef in path:
@@ -70,8 +89,8 @@ def _accuracies(
             W = validate.as_weights(both[:, :n_features], n_features, X.dtype)
             bias = both[:, n_features:].ravel() if both.shape[1] > n_features else None
             b = validate.as_bias(bias, len(W), X.dtype)
-            right = score(checked, W, b, ARGMAX) == labels
-            known[key] = float(np.average(right, weights=sample_weight))
+            values = of_rows(score(checked, W, b, mode), labels)
+            known[key] = float(np.average(values, weights=sample_weight))
     return [known[coef.tobytes()] for coef in path]
 
 

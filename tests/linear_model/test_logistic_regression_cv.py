@@ -11,14 +11,16 @@ from sklearn import linear_model
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.extmath import softmax
 
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax.linear_model import LogisticRegression, LogisticRegressionCV
+from fastsoftmax.linear_model._cv_scores import FoldScorer
 
 # With scikit-learn 1.8 some of its own results are errors.
 IS_OLD = tuple(int(n) for n in sklearn.__version__.split(".")[:2]) < (1, 9)
@@ -134,6 +136,18 @@ def test_weights(class_weight, weighted):
     X, y = noisy(3)
     s = np.random.default_rng(0).integers(0, 4, len(y)) if weighted else None
     assert_same(*both(X, y, {"sample_weight": s}, class_weight=class_weight))
+
+
+def test_log_loss_of_hopeless_rows_is_limited_as_scikit_learns():
+    X, y = noisy(3)
+    X[:40] *= 1e3
+    ours, theirs = both(X, y, Cs=[1.0], tol=1e-6)
+    np.testing.assert_allclose(ours.scores_, theirs.scores_, rtol=1e-3)
+    path = 1e3 * theirs.coefs_paths_[0, 0]
+    found = FoldScorer("neg_log_loss", X, y, y, np.arange(3), None, {}).scores(y < 9, [1.0], path)
+    logits = X @ path[0, :, :-1].T + path[0, :, -1]
+    assert found[0] == pytest.approx(-log_loss(y, softmax(logits)), rel=1e-9)
+    assert np.log(softmax(logits).min() + 1e-300) < -40
 
 
 @pytest.mark.parametrize("scoring", [None, "accuracy", "requested", "not requested"])
