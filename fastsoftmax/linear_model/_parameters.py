@@ -67,12 +67,13 @@ def warn_as_scikit_learn(parent: type, model: Any, n_rows: int, **changes: Any) 
     known = inspect.signature(parent).parameters
     plain: dict[str, Any] = {
         "class_weight": None,
+        "fit_intercept": True,  # without it saga would divide by zero
         "max_iter": 100,
         "random_state": None,
         "tol": 1e-4,
         "verbose": 0,
     }
-    if model.solver != "saga":  # only saga takes every penalty
+    if getattr(model, "penalty", None) != "elasticnet":  # which only saga takes
         plain["solver"] = "lbfgs"
     parameters = {name: getattr(model, name) for name in known}
     probe = parent(**{**parameters, **plain, **changes})
