@@ -1,10 +1,11 @@
 """CSV and svmlight files as sources of chunks."""
 
 import contextlib
+import functools
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ import pandas as pd
 from sklearn.datasets import load_svmlight_file
 
 from fastsoftmax.reference import Array
-from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
+from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk
+from fastsoftmax.sources._columns import (
+    ALLOW_MISSING,
+    Coded,
+    Column,
+    Kind,
+    are_dates,
+    refuse_dates,
+    select_columns,
+)
 from fastsoftmax.sources._formats import open_bytes, reading
 from fastsoftmax.sources._labels import typed
+from fastsoftmax.sources._table_source import TableChunk, TableChunks, TableOptions, TableSource
 
 # Text of a chunk of an svmlight file, unless its number of rows is given.
 _SVMLIGHT_BYTES = 8 << 20
@@ -25,42 +36,71 @@ _MAX_LABEL = 2**53
 _NAMELESS = re.compile(r"Unnamed: [0-9]+(_level_[0-9]+)?")
 
 
-class CSVSource(ChunkSource):
+class CSVSource(TableSource):
     """A CSV file with a header, read by pandas; features become float64."""
 
-    def __init__(
-        self,
-        path: Path,
-        target: str | None,
-        features: list[str] | None,
-        chunk_rows: int | None,
-        separator: str,
-    ) -> None:
-        self._separator = separator
+    def __init__(self, path: Path, options: TableOptions, separator: str) -> None:
+        self._separator, known = separator, options.columns
+        present = _header(path, separator)
         names = select_columns(
-            path, _header(path, separator), target, features, _NAMELESS.fullmatch
+            path,
+            present,
+            target=options.target,
+            weight=options.weight,
+            features=options.features if known is None else known.names,
+            drop=options.drop,
+            left_out=_NAMELESS.fullmatch,
         )
-        super().__init__(path, len(names), names)
-        self.target, self._rows = target, self._chunk_rows(chunk_rows, 8)
-        if target is None:
-            return
-        labels: list[str] = []
-        for frame in self._frames(None):  # pandas finds lines too long only if it reads all columns
-            labels.extend(set(self._labels(frame)) - set(labels))
-            self.n_rows += len(frame)
-        if self.n_rows == 0:
-            raise ValueError(f"{path}: no rows")
-        # What is matched with a model's classes is the text, which loses nothing.
-        self._found = np.array(labels, dtype=str)
-        self._indices = {label: i for i, label in enumerate(labels)}
-        self.classes, self._codes = np.unique(typed(labels), return_inverse=True)
+        columns = [Column(name, "number") for name in names] if known is None else known.columns
+        for column in columns:
+            if column.kind == "list":
+                raise ValueError(
+                    f'{path}: column "{column.name}": expected lists of {column.width} values, as '
+                    "Parquet files have"
+                )
+        super().__init__(path, columns, options, [path])
+        self._is_checked = False
+        # A chunk of numbers fills the usual size; text takes some times as much.
+        self._frame_rows = self._chunk_rows(options.chunk_rows, 8 * len(present))
+        if known is not None:
+            self.use_columns(known)
+        if known is None or self.target is not None:
+            self._check()
 
-    def _frames(self, columns: list[Any] | None) -> Iterator[pd.DataFrame]:
-        """Yield a frame of each chunk with these columns, or with all."""
+    def _check(self) -> None:
+        """Read the whole file once: all labels, and what the columns are."""
+        labels: dict[Any, int] = {}
+        # A model's columns are of the kind that it says, whatever pandas would make of a chunk.
+        known = () if self.columns is None else self.columns.columns
+        seen = {} if known else {column.name: _Seen() for column in self._given}
+        # pandas finds lines too long only if it reads all columns.
+        for frame in self._frames(None, known):
+            if self.target is not None:
+                for label in self._labels(frame).unique():
+                    labels.setdefault(label, len(labels))
+            for name, values in seen.items():
+                values.add(frame[name])
+            self.n_rows += len(frame)
+        self._is_checked = True
+        refuse_dates(self.path, [name for name, values in seen.items() if values.are_dates])
+        if seen:
+            self._given = [Column(name, values.kind) for name, values in seen.items()]
+        if self.target is None:
+            return
+        if self.n_rows == 0:
+            raise ValueError(f"{self.path}: no rows")
+        # What is matched with a model's classes is the text, which loses nothing.
+        self._found, self._indices = np.array(list(labels), dtype=str), labels
+        self.classes, self._codes = np.unique(typed(list(labels)), return_inverse=True)
+
+    def _frames(self, names: list[Any] | None, columns: Sequence[Column]) -> Iterator[pd.DataFrame]:
+        """Yield a frame of each chunk with the columns of these names, or with all."""
         # Labels stay strings until all are known: only then is it clear whether they are numbers.
-        dtype: Any = None if self.target is None else {self.target: str}
-        options: Any = {"usecols": columns, "dtype": dtype, "chunksize": self._rows}
-        options |= {"sep": self._separator, "index_col": False}
+        dtype: Any = {} if self.target is None else {self.target: str}
+        dtype |= {column.name: "category" for column in columns if column.kind == "category"}
+        options: Any = {"usecols": names, "dtype": dtype, "chunksize": self._frame_rows}
+        # By default a chunk is parsed in pieces, and a column may be numbers in one of them only.
+        options |= {"sep": self._separator, "index_col": False, "low_memory": False}
         with (
             reading(self.path, "a CSV file"),
             _opened(self.path) as file,
@@ -80,25 +120,79 @@ class CSVSource(ChunkSource):
         indices = [self._indices.get(label, -1) for label in labels]
         return None if min(indices, default=0) < 0 else np.array(indices, np.int64)
 
-    def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
-        names = self.feature_names or []
-        for frame in self._frames([*names, self.target] if labelled else None):
-            where = f"{self.path}: rows {frame.index[0] + 1} to {frame.index[-1] + 1}"
-            X = np.stack([self._numbers_of(frame, name) for name in names]).T
-            labels = self._labels(frame).to_numpy() if labelled else None
-            yield UntakenChunk.of_matrix(where, X, labels)
+    def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
+        others = [name for name in (self.target, self.weight) if labelled and name is not None]
+        names = [*(column.name for column in columns), *others] if self._is_checked else None
+        for frame in self._frames(names, columns):
+            where = functools.partial(_where, self.path, int(frame.index[0]))
+            arrays = [self._array_of(frame, column) for column in columns]
+            labels = self._labels(frame).to_numpy() if labelled and self.target else None
+            weight = self._numbers_of(frame, self.weight) if labelled and self.weight else None
+            yield TableChunk(where, len(frame), arrays, labels, weight)
 
-    def _numbers_of(self, frame: pd.DataFrame, name: str) -> Array:
-        """Return a column of features, and refuse what is no finite number."""
+    def _array_of(self, frame: pd.DataFrame, column: Column) -> Array | Coded:
+        """Return a column of features."""
+        if column.kind == "category":
+            values = frame[column.name].cat
+            return Coded.of(values.codes.to_numpy(), values.categories)
+        learning = self.columns is None and self._options.missing != "error"
+        return self._numbers_of(frame, column.name, learning or column.fill is not None)
+
+    def _numbers_of(self, frame: pd.DataFrame, name: str, may_miss: bool = False) -> Array:
+        """Return a column of numbers, and refuse what is no finite number."""
         column = frame[name]
         numeric = column.dtype.kind in "fiub"
         values: Array = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-        wrong = frame.index[~np.isfinite(values)]
-        if len(wrong) or not numeric:
-            what = "missing or infinite value" if numeric else "expected numbers, got others"
-            row = f" in row {wrong[0] + 1}" if len(wrong) else ""
-            raise ValueError(f'{self.path}: column "{name}": {what}{row}')
+        wrong = np.isinf(values) if may_miss else ~np.isfinite(values)
+        if not numeric:
+            wrong = np.isnan(values) & column.notna().to_numpy()
+        if wrong.any() or not (numeric or column.isna().all()):
+            first = int(np.argmax(wrong))
+            row = f"in row {frame.index[first] + 1}"
+            what = f"missing or infinite value {row}"
+            if not numeric:
+                what = f'expected numbers, got "{column.iloc[first]}" {row}'
+            elif np.isnan(values[first]):
+                what += f": {ALLOW_MISSING}"
+            raise ValueError(f'{self.path}: column "{name}": {what}')
         return values
+
+
+class _Seen:
+    """What pandas read the values of a column as, in the chunks so far."""
+
+    def __init__(self) -> None:
+        self._number = self._text = self._boolean = False
+        self._all_dates = True
+
+    def add(self, column: Any) -> None:
+        """Take the column of another chunk into account."""
+        present = column if column.dtype.kind == "b" else column.dropna()
+        if len(present) == 0:
+            return
+        if column.dtype.kind == "b" or pd.api.types.infer_dtype(present) == "boolean":
+            self._boolean = True
+        elif column.dtype.kind in "iuf":
+            self._number = True
+        else:
+            self._text = True
+            some, texts = present.iloc[:20], present
+            self._all_dates &= are_dates(some) and are_dates(texts.unique())
+
+    @property
+    def are_dates(self) -> bool:
+        """Whether all values are dates."""
+        return self._text and self._all_dates and not (self._number or self._boolean)
+
+    @property
+    def kind(self) -> Kind:
+        """How the column is to be read: texts in one chunk make it texts in all."""
+        return "category" if self._text or self._boolean else "number"
+
+
+def _where(path: Path, start: int, first: int, stop: int) -> str:
+    """Name the rows of a chunk that begins at row ``start``, counted from 0, of a file."""
+    return f"{path}: rows {start + first + 1} to {start + stop}"
 
 
 def _opened(path: Path) -> Any:
