@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -12,9 +13,9 @@ out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
 
 def print_table(title: str, rows: dict[str, str], head: str = "measure") -> None:
     """Print two columns: what ``head`` names, and its value."""
-    table = Table(head, "value", title=title)
+    table = Table(head, "value", title=escape(title))
     for row in rows.items():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     out.print(table)
 
 
