@@ -42,7 +42,8 @@ def _describe_model(path: Path, saved: SavedModel) -> None:
     if saved.target:
         rows["label column"] = saved.target
     rows |= {"features": f"{model.n_features_in_:,}", "precision": str(model.coef_.dtype)}
-    rows |= saved.made or {"iterations": f"{model.n_iter_:,}"}
+    made = saved.made or {"iterations": f"{model.n_iter_:,}"}
+    rows |= {name: text for name, text in made.items() if name not in rows}
     print_table(str(path), rows, head="what")
     if saved.columns is None:
         return

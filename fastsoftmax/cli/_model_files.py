@@ -96,6 +96,8 @@ def load_model(path: Path) -> SavedModel:
     zero_based = next((bool(value) for value in arrays.get("zero_based", ())), None)
     target, spread = str(arrays["target"]) or None, arrays.get("spread", np.empty(0))
     columns, made = _read_table(path, arrays, names)
+    if columns is not None:
+        names = columns.feature_names
     return SavedModel(
         model, names or None, target, columns, zero_based, spread if len(spread) else None, made
     )
@@ -113,11 +115,11 @@ def _read_table(
             columns = columns_of_names([str(name) for name in arrays.get("columns", names)], names)
         else:
             columns = TableColumns.from_json(str(arrays["table"]) or "[]")
-        if names != columns.feature_names:
-            raise ValueError("names of features that are not those of the columns")
+        if columns.n_features not in (0, arrays["coef"].shape[1]):
+            raise ValueError("columns of another number of features")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged model file: {error}") from None
-    return columns if names else None, made or None
+    return columns if columns.n_features else None, made or None
 
 
 def _check_headers(path: Path, headers: dict[str, Header], stored: tuple[str, ...]) -> None:

@@ -88,8 +88,8 @@ def describe_column(column: Column) -> str:
     if column.kind == "list":
         return f"lists of {column.width:,} numbers"
     if column.kind == "number":
-        filled = "" if column.fill is None else f"; missing ones are {column.fill:.6g}"
-        return f"numbers{filled}{', beside a feature that says so' * column.missing}"
+        filled = "" if column.fill is None else f"; {column.fill:.6g} where one is missing"
+        return f"numbers{filled}{', and a feature that says so' * column.missing}"
     some = ", ".join(column.values[:4]) + ", ..." * (len(column.values) > 4)
     missing = ", and missing ones" * column.missing
     return f"{len(column.values):,} values{missing}: {some}"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 import fastsoftmax
 from fastsoftmax._optimize import minimize, solvers
@@ -101,7 +102,7 @@ def train(
     results = _results(fit, held_out, source)
     if output is not None:
         save_model(output, _saved(source, fit, results))
-        out.print(f"model written to {output}")
+        out.print(f"model written to {escape(str(output))}")
     results |= {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
     if (peak := _peak_memory()) is not None:
         results["peak memory"] = f"{peak:,} MiB"

@@ -176,7 +176,7 @@ def open_source(
             f"{path}: target, features, drop and weight are for files whose columns have names"
         )
     if kind in TABLES and labelled and target is None:
-        raise ValueError(f"{path}: no labels: name their column with target")
+        raise ValueError(f"{path}: no labels: name their column (--target; in Python target)")
     source: ChunkSource
     if kind in TABLES:
         if missing not in get_args(Missing):

@@ -23,7 +23,7 @@ Missing = Literal["error", "mean", "zero"]
 # 128, 230 to 350 and 57 to 78 ms at 512; and making dense rows takes about as long as reading them.
 _MOST_DENSE, _SPARSITY = 64, 4
 # The end of messages about missing values, in columns that must have none.
-ALLOW_MISSING = 'train with missing="mean" or "zero" (--missing mean) to have missing ones filled'
+ALLOW_MISSING = 'train so that these are filled in (--missing mean; in Python missing="mean")'
 # Texts that are days or times of day, as 2024-01-31, 31.1.2024, 1/31/24 12:00, 12:30.
 _TIME = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?"
 _DATE = re.compile(
@@ -164,15 +164,21 @@ class Learner:
         values = self._values[name]
         values.update(column.texts[i] for i in np.flatnonzero(counts[1:]))
         if len(values) > self._max_categories:
+            self._refuse_dates()
             some = ", ".join(f'"{value}"' for value in sorted(values)[:3])
             raise ValueError(
                 f'{self._path}: column "{name}": more than {self._max_categories:,} values, such '
-                f"as {some}, of which each would be a feature: leave the column out by "
-                f"{drop_hint([name])}, or allow more by max_categories (--max-categories)"
+                f"as {some}, of which each would be a feature: {drop_hint([name])}, or allow more "
+                "(--max-categories 5000; in Python max_categories=5000)"
             )
+
+    def _refuse_dates(self) -> None:
+        refuse_dates(self._path, [name for name, values in self._values.items() if values
+                                  and are_dates(values)])  # fmt: skip
 
     def columns(self) -> TableColumns:
         """Return what was learned."""
+        self._refuse_dates()
         return TableColumns(self._learned(column) for column in self._columns)
 
     def _learned(self, column: Column) -> Column:
@@ -186,7 +192,7 @@ class Learner:
         if self._missing == "mean" and n_present == 0:
             raise ValueError(
                 f'{self._path}: column "{name}": no number in the training rows, so no mean: '
-                f"leave the column out by {drop_hint([name])}"
+                f"{drop_hint([name])}"
             )
         fill = self._sums[name] / n_present if self._missing == "mean" else 0.0
         return column._replace(fill=fill, missing=some_missing)
@@ -209,7 +215,7 @@ def select_columns(
         raise ValueError(f"{path}: columns whose names occur more than once: {_listed(twice)}")
     for name in (target, weight, *(drop or [])):
         if name is not None and name not in present:
-            raise ValueError(f'{path}: no column "{name}"{nearest(name, present)}')
+            raise ValueError(f'{path}: no column "{name}"{nearest([name], present)}')
     if features is None:
         others = {target, weight, *(drop or [])}
         names = [name for name in present if name not in others and not left_out(name)]
@@ -222,7 +228,7 @@ def select_columns(
             raise ValueError(f'{path}: column "{name}": expected {what} or {other}, not both')
     missing = [name for name in names if name not in present]
     if missing or not names:
-        hint = nearest(missing[0], present) if missing else ""
+        hint = nearest(missing, present) if missing else ""
         raise ValueError(f"{path}: missing feature columns: {_listed(missing) or 'all of them'}"
                          f"{hint}")  # fmt: skip
     return names
@@ -236,25 +242,28 @@ def are_dates(texts: Iterable[str]) -> bool:
 def refuse_dates(path: Path, names: list[str]) -> None:
     """Refuse columns of dates, if there are any among the features."""
     if names:
-        what = "a column of dates" if len(names) == 1 else "columns of dates"
+        quoted = ", ".join(f'"{name}"' for name in names)
         raise ValueError(
-            f"{path}: {_listed(names)}: {what}, which are neither numbers nor categories: leave "
-            f"out by {drop_hint(names)}, or make numbers of them, such as a year or an age"
+            f"{path}: column{'s' * (len(names) > 1)} {quoted}: dates, which are neither numbers "
+            f"nor categories: {drop_hint(names)}, or make numbers of them, such as a year or an age"
         )
 
 
-def nearest(name: str, present: list[str]) -> str:
-    """Return the end of a message about a column that is not there."""
+def nearest(names: list[str], present: list[str]) -> str:
+    """Return the end of a message about columns that are not there."""
     of_lower = {other.lower(): other for other in present}
-    close = difflib.get_close_matches(name.lower(), of_lower, n=1)
-    suggestion = f' (did you mean "{of_lower[close[0]]}"?)' if close else ""
+    suggestion = ""
+    for name in names[:8]:
+        if close := difflib.get_close_matches(name.lower(), of_lower, n=1):
+            of_several = f" for {name}" if len(names) > 1 else ""
+            suggestion += f' (did you mean "{of_lower[close[0]]}"?{of_several})'
     return f"{suggestion}; there are {_listed(present)}"
 
 
 def drop_hint(names: list[str]) -> str:
-    """Return what leaves out columns, in Python and on the command line."""
+    """Say how to leave out columns, on the command line and in Python."""
     quoted = [f'"{name}"' if "," in name else name for name in names]
-    return f"drop (--drop {shlex.quote(','.join(quoted))})"
+    return f"leave out (--drop {shlex.quote(','.join(quoted))}; in Python drop={names})"
 
 
 def _listed(names: list[str]) -> str:

@@ -154,7 +154,7 @@ class ParquetSource(TableSource):
             else:
                 raise ValueError(
                     f'{path}: column "{name}": expected numbers, text or truth values, got {kind}: '
-                    f"leave the column out by {drop_hint([name])}"
+                    f"{drop_hint([name])}"
                 )
         return columns
 

@@ -15,15 +15,7 @@ from sklearn.datasets import load_svmlight_file
 
 from fastsoftmax.reference import Array
 from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk
-from fastsoftmax.sources._columns import (
-    ALLOW_MISSING,
-    Coded,
-    Column,
-    Kind,
-    are_dates,
-    refuse_dates,
-    select_columns,
-)
+from fastsoftmax.sources._columns import ALLOW_MISSING, Coded, Column, select_columns
 from fastsoftmax.sources._formats import open_bytes, reading
 from fastsoftmax.sources._labels import typed
 from fastsoftmax.sources._table_source import TableChunk, TableChunks, TableOptions, TableSource
@@ -59,7 +51,7 @@ class CSVSource(TableSource):
                     "Parquet files have"
                 )
         super().__init__(path, columns, options, [path])
-        self._is_checked = False
+        self._is_checked, self._always_text = False, set[str]()
         # A chunk of numbers fills the usual size; text takes some times as much.
         self._frame_rows = self._chunk_rows(options.chunk_rows, 8 * len(present))
         if known is not None:
@@ -72,19 +64,25 @@ class CSVSource(TableSource):
         labels: dict[Any, int] = {}
         # A model's columns are of the kind that it says, whatever pandas would make of a chunk.
         known = () if self.columns is None else self.columns.columns
-        seen = {} if known else {column.name: _Seen() for column in self._given}
+        # Columns that pandas reads as text or booleans in any chunk, and in each one.
+        texts, always = set[str](), {column.name for column in self._given}
         # pandas finds lines too long only if it reads all columns.
         for frame in self._frames(None, known):
             if self.target is not None:
-                for label in self._labels(frame).unique():
+                for label in self._labels(frame).texts:
                     labels.setdefault(label, len(labels))
-            for name, values in seen.items():
-                values.add(frame[name])
+            if not known:
+                kinds = frame.dtypes.map(lambda dtype: dtype.kind)
+                found = {name for name in frame if kinds[name] not in "iuf"}
+                texts, always = texts | found, always & found
             self.n_rows += len(frame)
         self._is_checked = True
-        refuse_dates(self.path, [name for name, values in seen.items() if values.are_dates])
-        if seen:
-            self._given = [Column(name, values.kind) for name, values in seen.items()]
+        if not known:
+            self._always_text = always
+            self._given = [
+                column._replace(kind="category") if column.name in texts else column
+                for column in self._given
+            ]
         if self.target is None:
             return
         if self.n_rows == 0:
@@ -97,7 +95,13 @@ class CSVSource(TableSource):
         """Yield a frame of each chunk with the columns of these names, or with all."""
         # Labels stay strings until all are known: only then is it clear whether they are numbers.
         dtype: Any = {} if self.target is None else {self.target: str}
-        dtype |= {column.name: "category" for column in columns if column.kind == "category"}
+        # pandas' own categories take two thirds of the time, but of texts that are all numbers it
+        # makes numbers: "01" and "1" would be the same.
+        dtype |= {
+            column.name: "category" if column.name in self._always_text else str
+            for column in columns
+            if column.kind == "category"
+        }
         options: Any = {"usecols": names, "dtype": dtype, "chunksize": self._frame_rows}
         # By default a chunk is parsed in pieces, and a column may be numbers in one of them only.
         options |= {"sep": self._separator, "index_col": False, "low_memory": False}
@@ -108,17 +112,17 @@ class CSVSource(TableSource):
         ):
             yield from (frame for frame in reader if len(frame))
 
-    def _labels(self, frame: pd.DataFrame) -> Any:
-        """Return the labels as strings, and refuse missing ones."""
-        missing = frame.index[frame[self.target].isna()]
+    def _labels(self, frame: pd.DataFrame) -> Coded:
+        """Return the labels as codes of strings, and refuse missing ones."""
+        labels = _coded(frame[self.target])
+        missing = frame.index[labels.codes < 0]
         if len(missing):
             raise ValueError(f"{self.path}: row {missing[0] + 1}: missing label")
-        return frame[self.target]
+        return labels
 
     def _index(self, where: str, labels: Array) -> Array | None:
-        """Return the indices of labels among the classes, or None where one is no class."""
-        indices = [self._indices.get(label, -1) for label in labels]
-        return None if min(indices, default=0) < 0 else np.array(indices, np.int64)
+        """Return labels, which are indices already, or None where one is not among those found."""
+        return None if labels.min(initial=0) < 0 else labels
 
     def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
         others = [name for name in (self.target, self.weight) if labelled and name is not None]
@@ -126,15 +130,19 @@ class CSVSource(TableSource):
         for frame in self._frames(names, columns):
             where = functools.partial(_where, self.path, int(frame.index[0]))
             arrays = [self._array_of(frame, column) for column in columns]
-            labels = self._labels(frame).to_numpy() if labelled and self.target else None
+            labels = None
+            if labelled and self.target:
+                found = self._labels(frame)
+                table = np.array([self._indices.get(label, -1) for label in found.texts])
+                labels = table[found.codes]
             weight = self._numbers_of(frame, self.weight) if labelled and self.weight else None
             yield TableChunk(where, len(frame), arrays, labels, weight)
 
     def _array_of(self, frame: pd.DataFrame, column: Column) -> Array | Coded:
         """Return a column of features."""
         if column.kind == "category":
-            values = frame[column.name].cat
-            return Coded.of(values.codes.to_numpy(), values.categories)
+            codes, texts = _coded(frame[column.name])
+            return Coded.of(codes, texts)
         learning = self.columns is None and self._options.missing != "error"
         return self._numbers_of(frame, column.name, learning or column.fill is not None)
 
@@ -158,36 +166,12 @@ class CSVSource(TableSource):
         return values
 
 
-class _Seen:
-    """What pandas read the values of a column as, in the chunks so far."""
-
-    def __init__(self) -> None:
-        self._number = self._text = self._boolean = False
-        self._all_dates = True
-
-    def add(self, column: Any) -> None:
-        """Take the column of another chunk into account."""
-        present = column if column.dtype.kind == "b" else column.dropna()
-        if len(present) == 0:
-            return
-        if column.dtype.kind == "b" or pd.api.types.infer_dtype(present) == "boolean":
-            self._boolean = True
-        elif column.dtype.kind in "iuf":
-            self._number = True
-        else:
-            self._text = True
-            some, texts = present.iloc[:20], present
-            self._all_dates &= are_dates(some) and are_dates(texts.unique())
-
-    @property
-    def are_dates(self) -> bool:
-        """Whether all values are dates."""
-        return self._text and self._all_dates and not (self._number or self._boolean)
-
-    @property
-    def kind(self) -> Kind:
-        """How the column is to be read: texts in one chunk make it texts in all."""
-        return "category" if self._text or self._boolean else "number"
+def _coded(column: Any) -> Coded:
+    """Return a column of strings as codes."""
+    if column.dtype == "category":
+        return Coded(column.cat.codes.to_numpy(), column.cat.categories.tolist())
+    codes, texts = pd.factorize(column)
+    return Coded(codes, texts.tolist())
 
 
 def _where(path: Path, start: int, first: int, stop: int) -> str:
