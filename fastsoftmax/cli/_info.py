@@ -43,7 +43,7 @@ def _describe_model(path: Path, saved: SavedModel) -> None:
         rows["label column"] = saved.target
     rows |= {"features": f"{model.n_features_in_:,}", "precision": str(model.coef_.dtype)}
     made = saved.made or {"iterations": f"{model.n_iter_:,}"}
-    rows |= {name: text for name, text in made.items() if name not in rows}
+    rows |= {name: text for name, text in made.items() if name != "classes"}
     print_table(str(path), rows, head="what")
     if saved.columns is None:
         return

@@ -221,6 +221,7 @@ class _Fit:
     passes: int = 1
     rows: int = 0
     line: str = "first passes"
+    is_counted: bool = False
 
     def run(self) -> float:
         """Fit, and return the seconds it took."""
@@ -254,7 +255,7 @@ class _Fit:
 
     def _chunks(self) -> Iterator[Any]:
         """Stream the training rows, and count them."""
-        is_first = not self.source.digest
+        is_first, self.is_counted = not self.is_counted, True
         for X, codes, *weight in self.source():
             if is_first:
                 self.spreads.add(X)

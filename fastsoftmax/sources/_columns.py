@@ -157,20 +157,20 @@ class Learner:
                 self._n_missing[column.name] += int(np.isnan(array).sum())
                 self._n_present[column.name] += len(present)
                 self._sums[column.name] += float(present.sum(dtype=np.float64))
+        most, lengths = self._max_categories, {n: len(v) for n, v in self._values.items()}
+        if names := [name for name, length in lengths.items() if length > most]:
+            self._refuse_dates()
+            some = ", ".join(f'"{value}"' for value in sorted(self._values[names[0]])[:3])
+            raise ValueError(
+                f"{self._path}: {_columns(names)}: more than {most:,} values, such as {some}, of "
+                f"which each would be a feature: {drop_hint(names)}, or allow more "
+                f"(--max-categories {5 * most}; in Python max_categories={5 * most})"
+            )
 
     def _add_texts(self, name: str, column: Coded) -> None:
         counts = np.bincount(column.codes + 1, minlength=len(column.texts) + 1)
         self._n_missing[name] += int(counts[0])
-        values = self._values[name]
-        values.update(column.texts[i] for i in np.flatnonzero(counts[1:]))
-        if len(values) > self._max_categories:
-            self._refuse_dates()
-            some = ", ".join(f'"{value}"' for value in sorted(values)[:3])
-            raise ValueError(
-                f'{self._path}: column "{name}": more than {self._max_categories:,} values, such '
-                f"as {some}, of which each would be a feature: {drop_hint([name])}, or allow more "
-                "(--max-categories 5000; in Python max_categories=5000)"
-            )
+        self._values[name].update(column.texts[i] for i in np.flatnonzero(counts[1:]))
 
     def _refuse_dates(self) -> None:
         refuse_dates(self._path, [name for name, values in self._values.items() if values
@@ -242,10 +242,9 @@ def are_dates(texts: Iterable[str]) -> bool:
 def refuse_dates(path: Path, names: list[str]) -> None:
     """Refuse columns of dates, if there are any among the features."""
     if names:
-        quoted = ", ".join(f'"{name}"' for name in names)
         raise ValueError(
-            f"{path}: column{'s' * (len(names) > 1)} {quoted}: dates, which are neither numbers "
-            f"nor categories: {drop_hint(names)}, or make numbers of them, such as a year or an age"
+            f"{path}: {_columns(names)}: dates, which are neither numbers nor categories: "
+            f"{drop_hint(names)}, or make numbers of them, such as a year or an age"
         )
 
 
@@ -264,6 +263,12 @@ def drop_hint(names: list[str]) -> str:
     """Say how to leave out columns, on the command line and in Python."""
     quoted = [f'"{name}"' if "," in name else name for name in names]
     return f"leave out (--drop {shlex.quote(','.join(quoted))}; in Python drop={names})"
+
+
+def _columns(names: list[str]) -> str:
+    """Name one column or several."""
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return f"column{'s' * (len(names) > 1)} {quoted}"
 
 
 def _listed(names: list[str]) -> str:
