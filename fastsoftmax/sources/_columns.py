@@ -124,6 +124,14 @@ class TableColumns:
             known = isinstance(kind, str) and kind in get_args(Kind) and type(missing) is bool
             if not (texts and numbers and number and known and len(set(values)) == len(values)):
                 raise ValueError("a column with entries of other types")
+            plain = column._replace(
+                values=values if kind == "category" else (),
+                fill=fill if kind == "number" else None,
+                missing=missing and kind != "list" and (kind == "category" or fill is not None),
+                width=width if kind == "list" else 1,
+            )
+            if column != plain:
+                raise ValueError("a column with entries that do not belong together")
         return cls(columns)
 
 
