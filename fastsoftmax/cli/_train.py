@@ -114,6 +114,9 @@ def train(
 def _open(data: str, target: str | None, features: list[str] | None, **options: Any) -> ChunkSource:
     """Open a data set to train on, of at least two classes."""
     if data == "digits":
+        unused = (target, features, options["drop"], options["weight"])
+        if any(option is not None for option in unused) or options["missing"] != "error":
+            raise ValueError("digits: expected no options about columns, which are known")
         from sklearn.datasets import load_digits
 
         bunch = load_digits()  # 1797 real handwritten digits, 8x8 pixels
@@ -295,7 +298,8 @@ def _results(fit: _Fit, held_out: Score, source: ChunkSource) -> dict[str, str]:
     model, training, columns = fit.model, fit.source, getattr(source, "columns", None)
     features = f"{training.n_features:,}"
     if columns is not None and len(columns.names) != columns.n_features:
-        features += f" of {len(columns.names):,} columns"
+        n_columns = len(columns.names)
+        features += f", from {n_columns:,} column{'s' * (n_columns != 1)}"
     return {
         "training rows": f"{training.n_rows:,}",
         "features": features + ", as CSR" * _is_sparse(source),

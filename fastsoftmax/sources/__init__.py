@@ -170,10 +170,11 @@ def open_source(
     """
     path = Path(path)
     kind = file_format(path, format)
-    named = [target, features, drop, weight]
-    if kind not in TABLES and any(argument is not None for argument in named):
+    named = any(argument is not None for argument in (target, features, drop, weight))
+    if kind not in TABLES and (named or missing != "error"):
         raise ValueError(
-            f"{path}: target, features, drop and weight are for files whose columns have names"
+            f"{path}: target, features, drop, weight and missing are for files whose columns have "
+            "names"
         )
     if kind in TABLES and labelled and target is None:
         raise ValueError(f"{path}: no labels: name their column (--target; in Python target)")

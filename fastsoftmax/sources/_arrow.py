@@ -76,12 +76,14 @@ def list_arrays(where: str, column: Any, width: int) -> list[Array]:
     return list(to_numpy(values).reshape(-1, width).T)
 
 
-def to_weights(where: str, column: Any) -> Array | None:
+def to_weights(where: str, name: str | None, columns: dict[str, Any]) -> Array | None:
     """Return the weights of rows, if there is a column of them, and refuse missing ones."""
-    if column is None:
+    if name is None or name not in columns:
         return None
+    column = columns[name]
     if column.null_count or not is_number(column.type):
-        raise ValueError(f"{where}: expected weights that are numbers, got missing ones or others")
+        what = "missing ones" if column.null_count else column.type
+        raise ValueError(f'{where}: column "{name}": expected weights that are numbers, got {what}')
     return to_numpy(column).astype(np.float64)
 
 

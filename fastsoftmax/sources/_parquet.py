@@ -197,7 +197,7 @@ class ParquetSource(TableSource):
                 arrays = self._arrays(file, first, batch, columns)
                 named = dict(zip(others, batch.columns[len(names) :], strict=True))
                 labels = arrow.to_numpy(named[self.target]) if labelled and self.target else None
-                weight = arrow.to_weights(where(0, len(batch)), named.get(self.weight or ""))
+                weight = arrow.to_weights(where(0, len(batch)), self.weight, named)
                 yield TableChunk(where, len(batch), arrays, labels, weight)
 
     def _arrays(

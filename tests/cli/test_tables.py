@@ -216,7 +216,7 @@ def test_info_of_a_model(passengers, command):
     for text in (
         "2: 0, 1", "Survived", "fastsoftmax train train.csv --target Survived", "training rows",
         "numbers; 2", "and a feature that says so", "2 values: False, True",
-        "3 values, and missing ones: C, Q, S", "12 of 6 columns", "0.1.0",
+        "3 values, and missing ones: C, Q, S", "12, from 6 columns", "0.1.0",
     ):  # fmt: skip
         assert text in result.out
     assert command("info", "train.csv").err.startswith("error: train.csv: not a ")
