@@ -18,7 +18,7 @@ import fastsoftmax
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
-from fastsoftmax.cli._console import err, out, print_table, progress_line
+from fastsoftmax.cli._console import err, out, print_table, progress_line, seconds_left
 from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
@@ -62,6 +62,7 @@ def train(
     checkpoint_every: Annotated[float, typer.Option(help="Seconds from one to the next.")] = 2.0,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if any.")] = False,
     stream: Annotated[bool, typer.Option(help="Stream the data even if they are small.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print warnings and errors alone.")] = False,
     compare: Annotated[bool, typer.Option(help="Time scikit-learn's fit as well.")] = False,
     features: FeaturesOption = None,
     drop: DropOption = None,
@@ -73,6 +74,7 @@ def train(
     zero_based: ZeroBasedOption = None,
 ) -> None:
     """Train on a data set, and say how well and how fast."""
+    out.quiet = quiet
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     if compare and (weight or class_weight):
@@ -223,8 +225,9 @@ class _Fit:
     resume: bool
     passes: int = 1
     rows: int = 0
-    line: str = "first passes"
+    line: str = "first pass"
     is_counted: bool = False
+    history: list[tuple[float, float]] = dataclasses.field(default_factory=list)
 
     def run(self) -> float:
         """Fit, and return the seconds it took."""
@@ -283,14 +286,23 @@ class _Fit:
         state, norm, self.passes = last.state, last.gradient_norm, last.passes
         if isinstance(self.source, ArraySource):
             self.rows = self.passes * self.source.n_rows
-        self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {norm:.1e}"
+        goal = f"{norm:.1e} (goal {self.model.tol:.0e})"
+        self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {goal}"
+        self.history.append((time.perf_counter(), norm))
         self._show_line()
         self.checkpoints(last)
 
     def _show_line(self) -> None:
-        passes = self.rows / self.source.n_rows
-        speed = self.rows / (time.perf_counter() - self._started)
-        self._show(f"{self.line}, pass {passes:.1f}, {speed / 1e6:.2f}M rows/s")
+        n_rows, now = self.source.n_rows, time.perf_counter()
+        passes, rows = divmod(self.rows, n_rows)
+        parts = [f"pass {passes + (rows > 0)}"]
+        if not isinstance(self.source, ArraySource):
+            parts[0] += f", {rows or n_rows:,} of {n_rows:,} rows"
+        parts.append(f"{self.rows / (now - self._started) / 1e6:.2f}M rows/s")
+        if (left := seconds_left(self.history, self.model.tol)) is not None:
+            minutes, seconds = divmod(max(round(left - now + self.history[-1][0]), 0), 60)
+            parts.append(f"about {minutes}:{seconds:02} left (an estimate)")
+        self._show(f"{self.line}\n  {', '.join(parts)}")
 
 
 def _results(fit: _Fit, held_out: Score, source: ChunkSource) -> dict[str, str]:
