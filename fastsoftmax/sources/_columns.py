@@ -90,6 +90,20 @@ class TableColumns:
         Number of features, and of those that a row may have another value than 0 in.
     is_sparse : bool
         Whether the features are a CSR matrix.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastsoftmax.sources import TableColumns, open_source
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "visits.csv"
+    >>> _ = path.write_text("site,length,kind\\nhill,1.5,rose\\nlake,,lily\\n")
+    >>> columns = open_source(path, "kind", missing="zero").columns
+    >>> columns.names, columns.n_features
+    (['site', 'length'], 4)
+    >>> columns.columns[0].values
+    ('hill', 'lake')
+    >>> TableColumns.from_json(columns.to_json()).feature_names
+    ['site_hill', 'site_lake', 'length', 'missingindicator_length']
     """
 
     def __init__(self, columns: Iterable[Column]) -> None:
@@ -105,12 +119,34 @@ class TableColumns:
         self.is_sparse = has_categories and wide
 
     def to_json(self) -> str:
-        """Return the columns as text, for a model file."""
+        """Return the columns as text, for a model file.
+
+        Returns
+        -------
+        str
+            What `from_json` reads.
+        """
         return json.dumps([column._asdict() for column in self.columns])
 
     @classmethod
     def from_json(cls, text: str) -> "TableColumns":
-        """Read what `to_json` returned; a ValueError says that it is something else."""
+        """Read what `to_json` returned.
+
+        Parameters
+        ----------
+        text : str
+            The columns as text.
+
+        Returns
+        -------
+        TableColumns
+            The same columns.
+
+        Raises
+        ------
+        ValueError
+            If the text is something else.
+        """
         try:
             entries = json.loads(text)
             columns = [Column(**entry | {"values": tuple(entry["values"])}) for entry in entries]

@@ -59,10 +59,13 @@ class Encoder:
                 if isinstance(array, Coded):
                     pieces.append((start, self._place(column, start, array)))
                     continue
+                if column.fill is None:
+                    pieces.append((start + i, array))
+                    continue
                 absent = np.isnan(array) if array.dtype.kind == "f" else np.zeros(len(array), bool)
-                if column.fill is not None and absent.any():
+                if absent.any():
                     array = np.where(absent, array.dtype.type(column.fill), array)
-                pieces.append((start + i, array))
+                pieces.append((start, array))
                 if column.missing:
                     pieces.append((start + 1, absent))
         return Matched(self, pieces)

@@ -45,9 +45,25 @@ TableChunks = Generator[TableChunk, None, None]
 
 
 class TableSource(ChunkSource):
-    """Rows of a table, whose columns become features as ``columns`` says; see `TableColumns`.
+    """Rows of a table, whose columns become features.
 
-    ``columns`` is None until they are known: given when the source was opened, or learned.
+    `open_source` returns one for CSV, TSV and Parquet files.
+
+    Attributes
+    ----------
+    columns : TableColumns or None
+        How they do; None until that is known: given when the source was opened, or learned.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from fastsoftmax.sources import open_source
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "visits.csv"
+    >>> _ = path.write_text("site,kind\\n" + "hill,rose\\nlake,lily\\n" * 50)
+    >>> rest, drawn = open_source(path, "kind", learn=False).split(0.2)
+    >>> drawn.use_columns(rest.learn_columns())
+    >>> drawn.feature_names
+    ['site_hill', 'site_lake']
     """
 
     columns: TableColumns | None = None
@@ -102,13 +118,25 @@ class TableSource(ChunkSource):
         return columns
 
     def use_columns(self, columns: TableColumns) -> None:
-        """Have columns become features as they do in another source."""
+        """Have columns become features as they do in another source.
+
+        Parameters
+        ----------
+        columns : TableColumns
+            The attribute ``columns`` of that source.
+        """
         self.columns, self._encoder = columns, Encoder(columns)
         self.n_features, self.feature_names = columns.n_features, columns.feature_names
         self.digest = ()
 
     def labels(self) -> Array:
-        """Read the labels of all rows, and no features."""
+        """Read the labels of all rows, and no features.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            The labels themselves, not their codes.
+        """
         chunks = self._taken(self._untaken((), labelled=True))
         codes = [self.encode_labels(where, labels) for where, _, labels, _ in chunks]
         labels: Array = self.classes[np.concatenate(codes)]
