@@ -78,7 +78,7 @@ class Column(NamedTuple):
 
 
 class TableColumns:
-    """The columns of a table that become features, in the order of the features.
+    r"""The columns of a table that become features, in the order of the features.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class TableColumns:
     >>> import pathlib, tempfile
     >>> from fastsoftmax.sources import TableColumns, open_source
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "visits.csv"
-    >>> _ = path.write_text("site,length,kind\\nhill,1.5,rose\\nlake,,lily\\n")
+    >>> _ = path.write_text("site,length,kind\nhill,1.5,rose\nlake,,lily\n")
     >>> columns = open_source(path, "kind", missing="zero").columns
     >>> columns.names, columns.n_features
     (['site', 'length'], 4)

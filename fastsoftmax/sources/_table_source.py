@@ -45,7 +45,7 @@ TableChunks = Generator[TableChunk, None, None]
 
 
 class TableSource(ChunkSource):
-    """Rows of a table, whose columns become features.
+    r"""Rows of a table, whose columns become features.
 
     `open_source` returns one for CSV, TSV and Parquet files.
 
@@ -59,7 +59,7 @@ class TableSource(ChunkSource):
     >>> import pathlib, tempfile
     >>> from fastsoftmax.sources import open_source
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "visits.csv"
-    >>> _ = path.write_text("site,kind\\n" + "hill,rose\\nlake,lily\\n" * 50)
+    >>> _ = path.write_text("site,kind\n" + "hill,rose\nlake,lily\n" * 50)
     >>> rest, drawn = open_source(path, "kind", learn=False).split(0.2)
     >>> drawn.use_columns(rest.learn_columns())
     >>> drawn.feature_names
