@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+from fastsoftmax._evaluation import validate
 from fastsoftmax.sources._arrays import ArraySource, NpySource, open_npz
 from fastsoftmax.sources._chunk_source import ChunkSource
 from fastsoftmax.sources._columns import Missing, TableColumns
@@ -182,6 +183,9 @@ def open_source(
     if kind in TABLES:
         if missing not in get_args(Missing):
             raise ValueError(f'missing: expected "error", "mean" or "zero", got {missing!r}')
+        if columns is not None and (features is not None or drop is not None):
+            raise ValueError("columns: expected neither features nor drop beside it")
+        validate.as_count(max_categories, "max_categories", at_least=1)
         target, weight = (target, weight) if labelled else (None, None)
         options = TableOptions(
             target, features, drop, weight, missing, max_categories, columns, chunk_rows

@@ -227,6 +227,8 @@ def test_weights(suffix, tmp_path):
         ({}, {"weight": "v", "features": ["v"]}, "expected weights or a feature, not both"),
         ({}, {"drop": ["v"]}, "missing feature columns: all of them"),
         ({}, {"missing": "median"}, 'missing: expected "error", "mean" or "zero"'),
+        ({}, {"max_categories": 0}, "max_categories: expected"),
+        ({}, {"columns": TableColumns(()), "drop": ["v"]}, "columns: expected neither features"),
     ],
 )
 def test_refused(suffix, columns, options, message, tmp_path):
