@@ -9,8 +9,7 @@ import typer
 from fastsoftmax.cli._console import err
 from fastsoftmax.reference import Array
 from fastsoftmax.sources import ChunkSource, TableColumns, TableSource
-from fastsoftmax.sources._columns import Column, Missing
-from fastsoftmax.sources._labels import typed
+from fastsoftmax.sources._columns import Column, Missing, meant_as_numbers
 
 FeaturesOption = Annotated[
     list[str] | None, typer.Option("--features", help="Columns of features, as a,b,c.")
@@ -35,9 +34,9 @@ CategoriesOption = Annotated[
 
 # Of the features of a block of rows sums are made in their own precision.
 _BLOCK_ROWS = 4096
-# A column of text of which more than this part are numbers was hardly meant to be text; and one
-# with so many values a row is hardly worth having.
-_MOST_NUMBERS, _MOST_VALUES = 0.5, 0.5
+# A column of text with more values a row than this is hardly worth having, and with fewer values
+# altogether it may be anything.
+_MOST_VALUES, _FEW_VALUES = 0.5, 10
 
 
 def split_names(values: list[str] | None) -> list[str] | None:
@@ -51,17 +50,11 @@ def warn_of_columns(source: TableSource) -> None:
     """Tell of columns of text that look as if they were meant as something else."""
     for column in source.columns.columns if source.columns else ():
         n_values = len(column.values)
-        if column.kind != "category" or n_values < 10:
+        if column.kind != "category" or n_values < _FEW_VALUES:
             continue
-        others = [value for value in column.values if typed([value]).dtype.kind == "U"]
-        if len(others) < (1 - _MOST_NUMBERS) * n_values:
-            some = ", ".join(f'"{value}"' for value in others[:3])
-            _warn(
-                f'{source.path}: column "{column.name}" is read as text, because of {some}: write '
-                "nothing where a number is missing to have it read as numbers"
-                if others
-                else f'{source.path}: column "{column.name}" is text whose values are numbers'
-            )
+        if hint := meant_as_numbers(column.values):
+            about = f'{source.path}: column "{column.name}" is read as text'
+            _warn(f"{about}: if it should be numbers, {hint}")
         elif n_values > _MOST_VALUES * source.n_rows:
             _warn(
                 f'{source.path}: column "{column.name}" has {n_values:,} values in '

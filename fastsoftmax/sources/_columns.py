@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 
 from fastsoftmax.reference import Array
+from fastsoftmax.sources._labels import typed
 
 Kind = Literal["number", "category", "list"]
 Missing = Literal["error", "mean", "zero"]
@@ -204,10 +205,13 @@ class Learner:
         most, lengths = self._max_categories, {n: len(v) for n, v in self._values.items()}
         if names := [name for name, length in lengths.items() if length > most]:
             self._refuse_dates()
-            some = ", ".join(f'"{value}"' for value in sorted(self._values[names[0]])[:3])
+            values = sorted(self._values[names[0]])
+            some = ", ".join(f'"{value}"' for value in values[:3])
+            hint = meant_as_numbers(values)
             raise ValueError(
                 f"{self._path}: {_columns(names)}: more than {most:,} values, such as {some}, of "
-                f"which each would be a feature: {drop_hint(names)}, or allow more "
+                f"which each would be a feature: {f'{hint}, or ' * bool(hint)}{drop_hint(names)}, "
+                "or allow more "
                 f"(--max-categories {5 * most}; in Python max_categories={5 * most})"
             )
 
@@ -290,6 +294,16 @@ def refuse_dates(path: Path, names: list[str]) -> None:
             f"{path}: {_columns(names)}: dates, which are neither numbers nor categories: "
             f"{drop_hint(names)}, or make numbers of them, such as a year or an age"
         )
+
+
+def meant_as_numbers(values: Sequence[str]) -> str:
+    """Say what to do with texts that were hardly meant to be such; nothing where they may be."""
+    others = [value for value in values if typed([value]).dtype.kind == "U"]
+    if len(others) > len(values) / 2:
+        return ""
+    some = ", ".join(f'"{value}"' for value in others[:3])
+    unlike = f" and not {some}: leave empty where a number is missing" if others else ""
+    return f"store numbers{unlike}"
 
 
 def nearest(names: list[str], present: list[str]) -> str:

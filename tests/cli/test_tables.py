@@ -203,7 +203,15 @@ def test_text_by_mistake_is_told(passengers, command):
     for stream in ([], ["--stream"]):
         result = command(*USUAL, *stream)
         assert result.code == 0
-        assert 'column "Age" is read as text, because of "?": write nothing where' in result.err
+        assert (
+            'column "Age" is read as text: if it should be numbers, store numbers and not "?": '
+            "leave empty where a number is missing"
+        ) in result.err
+    fares = passengers["Fare"].astype(str).where(passengers.index % 99 > 0, " ")
+    passengers.assign(Fare=fares).to_csv("train.csv", index=False)
+    result = command(*USUAL)
+    assert 'column "Fare": more than 1,000 values, such as " ", ' in result.err
+    assert 'would be a feature: store numbers and not " ": leave empty where' in result.err
     passengers[:300].to_csv("train.csv", index=False)
     result = command(*TRAIN, "--drop", "Boarded", "--missing", "mean")
     assert 'column "Name" has 240 values in 240 training rows' in result.err
