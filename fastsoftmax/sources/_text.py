@@ -64,7 +64,7 @@ class CSVSource(TableSource):
         labels: dict[Any, int] = {}
         # A model's columns are of the kind that it says, whatever pandas would make of a chunk.
         known = () if self.columns is None else self.columns.columns
-        # Columns that pandas reads as text or booleans in any chunk, and in each one.
+        # Columns that are text or truth values in any chunk; and beyond doubt text in each one.
         texts, always = set[str](), {column.name for column in self._given}
         # pandas finds lines too long only if it reads all columns.
         for frame in self._frames(None, known):
@@ -74,7 +74,8 @@ class CSVSource(TableSource):
             if not known:
                 kinds = frame.dtypes.map(lambda dtype: dtype.kind)
                 found = {name for name in frame if kinds[name] not in "iuf"}
-                texts, always = texts | found, always & found
+                plain = {name for name in found & always if _begins_with_text(frame[name])}
+                texts, always = texts | found, plain
             self.n_rows += len(frame)
         self._is_checked = True
         if not known:
@@ -95,8 +96,8 @@ class CSVSource(TableSource):
         """Yield a frame of each chunk with the columns of these names, or with all."""
         # Labels stay strings until all are known: only then is it clear whether they are numbers.
         dtype: Any = {} if self.target is None else {self.target: str}
-        # pandas' own categories take two thirds of the time, but of texts that are all numbers it
-        # makes numbers: "01" and "1" would be the same.
+        # pandas' own categories take two thirds of the time, but where all of a chunk's are numbers
+        # it makes numbers of them: "01" and "1" would be the same.
         dtype |= {
             column.name: "category" if column.name in self._always_text else str
             for column in columns
@@ -164,6 +165,19 @@ class CSVSource(TableSource):
                 what += f": {ALLOW_MISSING}"
             raise ValueError(f'{self.path}: column "{name}": {what}')
         return values
+
+
+def _begins_with_text(column: Any) -> bool:
+    """Whether the first value that is not missing is neither a number nor a truth value."""
+    row = column.first_valid_index()
+    first = None if row is None else column[row]
+    if not isinstance(first, str) or first.strip().lower() in ("true", "false"):
+        return False
+    try:
+        float(first)
+    except ValueError:
+        return True
+    return False
 
 
 def _coded(column: Any) -> Coded:

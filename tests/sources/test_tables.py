@@ -151,6 +151,22 @@ def test_a_column_is_of_one_kind_in_all_chunks(chunk_rows, tmp_path):
     assert source.feature_names == ["a_0", "a_1", "a_False", "a_True"]
 
 
+@pytest.mark.parametrize("first", ["x", "1"])
+def test_texts_that_pandas_would_make_numbers_of(first, tmp_path):
+    """Numbers too large for pandas are text to it in one place, and numbers in another."""
+    large = "9" * 25
+    values = [first, f"0{large}", large, f"+{large}", f"0{large}", large, "TRUE", "True", "01", "1"]
+    (tmp_path / "a.csv").write_text(
+        "a,y\n" + "".join(f"{v},{i % 2}\n" for i, v in enumerate(values))
+    )
+    want = [v.capitalize() if v.lower() == "true" else v for v in values]
+    for chunk_rows in (None, 2, 3):
+        source = open_source(tmp_path / "a.csv", "y", chunk_rows=chunk_rows)
+        assert source.feature_names == [f"a_{value}" for value in sorted(set(want))]
+        X = collect(source)[0]
+        assert [source.feature_names[i] for i in X.argmax(axis=1)] == [f"a_{v}" for v in want]
+
+
 CATEGORIES = {
     "string": pa.string(),
     "large_string": pa.large_string(),
