@@ -122,6 +122,8 @@ def objective_calls(name: str, X: Any, y: Any, K: int) -> Iterator[Call]:
     yield f"{name} objective value", lambda: obj.value(w)
     yield f"{name} hessp", lambda: obj.hessp(w, v)
     yield f"{name} diagonal", lambda: obj.hess_diag(w)
+    if obj.size <= 2000:
+        yield f"{name} Hessian", lambda: obj.hess(w)
 
 
 def stream_calls() -> Iterator[Call]:

@@ -27,6 +27,7 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 MIB = 1 << 20
 SMALL = (8192, 128, 128)  # large enough for the parallel kernels, all of them
+SMALL_HESSIAN = (8192, 30, 20)
 SMALL_RUNS = 3  # the first two evaluations of a kind are serial
 NONZEROS = 60  # of a sparse row
 CHUNK_ROWS = 100_000
@@ -144,6 +145,7 @@ CALLS: dict[str, Callable[[Any, np.ndarray, np.ndarray], Run]] = {
     "objective.value": objective_call("value", 1),
     "objective.hessp": objective_call("hessp", 2),
     "objective.hess_diag": objective_call("hess_diag", 1),
+    "objective.hess": objective_call("hess", 1),
     "objective.from_chunks": streamed,
 }
 DTYPES = ("float32", "float64")
@@ -181,10 +183,20 @@ CASES = [
         for dtype in DTYPES
         for call in ("objective", "objective.value", "objective.hessp", "objective.hess_diag")
     ),
+    # The Hessian itself, and what may be taken beside it.
+    *(
+        Case("objective.hess", "C order", (n, d, k), dtype, 8 * (d * k) ** 2 + 256 * MIB)
+        for dtype in DTYPES
+        for n, d, k in ((200_000, 50, 10), (600, 90, 90), (600, 4_096, 2), (600, 2, 4_096))
+    ),
     Case("objective.from_chunks", "C order", FEW_CLASSES, "float32"),
     *(Case("loss and gradient", "CSR", shape, dtype) for dtype in DTYPES for shape in SPARSE[:2]),
     Case("loss and gradient", "CSR", SPARSE[2], "float32"),
-    *(Case(call, "CSR", SPARSE[0], "float32") for call in CALLS if call.startswith("objective")),
+    *(
+        Case(call, "CSR", SPARSE[0], "float32")
+        for call in CALLS
+        if call.startswith("objective") and call != "objective.hess"  # too large for it
+    ),
 ]
 
 
@@ -219,7 +231,7 @@ def kilobytes(field: str) -> int:
 def measure(case: Case) -> int:
     """Bytes that one evaluation takes beyond its inputs; to be called in a fresh process."""
     os.environ["NUMBA_NUM_THREADS"] = str(case.threads)  # before Numba is imported
-    small = prepared(case, SMALL)
+    small = prepared(case, SMALL if case.call != "objective.hess" else SMALL_HESSIAN)
     for _ in range(SMALL_RUNS):
         small()
     del small

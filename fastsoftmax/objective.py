@@ -304,6 +304,44 @@ class SoftmaxObjective:
         """
         return self.problem.hessian_diagonal(self._vector(w, "w"))
 
+    @_shared
+    def hess(self, w: npt.ArrayLike) -> Array:
+        r"""Hessian at ``w``, in one pass over X, for SciPy's ``hess=`` and for inference.
+
+        .. math:: \frac{1}{\sum_i s_i} \sum_i s_i T_i (\mathrm{diag}(p_i) - p_i p_i^T)
+                  ⊗ \tilde x_i \tilde x_i^T + 2λI, \quad \tilde x_i = (x_i, 1)
+
+        Here 2λ is for weights alone, and T is the sum of the row's targets, 1 for plain labels. It
+        is positive semidefinite; without a penalty adding the same to the weights of all classes
+        changes nothing, so that K·D - D, or with an intercept (K - 1)(D + 1), is the largest rank.
+
+        <w>
+
+        Returns
+        -------
+        ndarray of float64, shape (size, size)
+            A symmetric matrix, rows and columns in the order of ``w``; the products of rows are
+            formed in the dtype of X. The same bits for any number of threads and any chunks.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where ``w`` is not of real numbers or not of this length, and where ``size`` exceeds
+            8192.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastsoftmax import SoftmaxObjective
+        >>> obj = SoftmaxObjective(np.eye(2), [0, 1], fit_intercept=False)
+        >>> obj.hess(obj.x0)
+        array([[ 0.125,  0.   , -0.125,  0.   ],
+               [ 0.   ,  0.125,  0.   , -0.125],
+               [-0.125,  0.   ,  0.125,  0.   ],
+               [ 0.   , -0.125,  0.   ,  0.125]])
+        """
+        return self.problem.hessian(self._vector(w, "w"))
+
 
 def _count_classes(y: Array, n_rows: int) -> int:
     """Return the number of classes that the targets show."""

@@ -40,8 +40,13 @@ def test_public_names_have_an_example(name):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_readme(example, tmp_path, monkeypatch):
-    for extra, module in (("dask", "distributed"), ("torch", "torch")):
-        if extra in example:
+    needs = (
+        ("dask", "dask", "distributed"),
+        ("torch", "torch", "torch"),
+        ("statsmodels", "test", "statsmodels"),
+    )
+    for word, extra, module in needs:
+        if word in example:
             pytest.importorskip(module, reason=f'needs pip install "fastsoftmax[{extra}]"')
     assert re.search(r"^ *assert ", example, re.MULTILINE), "an example shows what comes out"
     monkeypatch.chdir(tmp_path)

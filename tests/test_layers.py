@@ -126,6 +126,8 @@ FOREIGN = {
     "linear_model/_callbacks.py": 1,  # scikit-learn's callbacks
     "linear_model/_labels.py": 1,  # _check_sample_weight
     "linear_model/_logistic.py": 1,  # _fit_context
+    "linear_model/_logistic_cv.py": 1,  # _fit_context
+    "linear_model/_cv_scores.py": 3,  # what scorers call, to tell it of all labels
 }
 
 
@@ -169,7 +171,7 @@ def test_private_names_stay_in_their_module():
             counts[str(path.relative_to(ROOT))] = len(found)
     beyond = {path: n for path, n in counts.items() if n > FOREIGN.get(path, 0)}
     assert not beyond
-    assert sum(counts.values()) <= 10
+    assert sum(counts.values()) <= 13
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,38 +1,13 @@
-"""Second derivatives of the objective: products and the diagonal."""
+"""Second derivatives of the objective: products, the diagonal, the whole Hessian."""
 
 import numpy as np
 import pytest
+from oracle import hessian
 from problems import make_problem
 from scipy import sparse
 from scipy.optimize import minimize
 
 from fastsoftmax import SoftmaxObjective
-
-
-def dense_hessian(X, W, bias, y_rows, s, class_weight, smoothing, l2, fit_intercept):
-    """Σ s T (diag p - p pᵀ) ⊗ x xᵀ / total + 2λ, written out in float64."""
-    n_classes = len(W)
-    rows = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X
-    Z = X @ W.T + (bias if fit_intercept else 0)
-    P = np.exp(Z - Z.max(axis=1, keepdims=True))
-    P /= P.sum(axis=1, keepdims=True)
-    t = class_weight * ((1 - smoothing) * y_rows + smoothing / n_classes)
-    scale = s * t.sum(axis=1)
-    labels = (y_rows.max(axis=1) == 1).all() and (y_rows.sum(axis=1) == 1).all()
-    total = (s * (y_rows @ class_weight)).sum() if labels else s.sum()
-    size = rows.shape[1]
-    H = np.zeros((n_classes, size, n_classes, size))
-    for x, p, c in zip(rows, P, scale, strict=True):
-        H += c * np.einsum("ab,i,j->aibj", np.diag(p) - np.outer(p, p), x, x)
-    H /= total
-    for k in range(n_classes):
-        for d in range(X.shape[1]):
-            H[k, d, k, d] += 2 * l2
-    # Into the flat layout: W in C order, then b.
-    order = [(k, d) for k in range(n_classes) for d in range(X.shape[1])]
-    order += [(k, X.shape[1]) for k in range(n_classes)] if fit_intercept else []
-    k, d = np.array(order).T
-    return H[k[:, None], d[:, None], k[None], d[None]]
 
 
 def make(kind, targets, fit_intercept=True, l2=0.1):
@@ -51,7 +26,7 @@ def make(kind, targets, fit_intercept=True, l2=0.1):
         label_smoothing=smoothing,
     )  # fmt: skip
     w = obj.pack(W, bias if fit_intercept else None)
-    H = dense_hessian(X, W, bias, rows, s, class_weight, smoothing, l2, fit_intercept)
+    H = hessian(X, W, bias, rows, s, class_weight, smoothing, l2, fit_intercept)
     return obj, w, H
 
 
@@ -67,6 +42,9 @@ def test_against_the_dense_hessian(kind, targets, fit_intercept):
         assert product.dtype == np.float64
         np.testing.assert_allclose(product, H @ v, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(obj.hess_diag(w), np.diag(H), rtol=1e-10, atol=1e-12)
+    found = obj.hess(w)
+    assert found.dtype == np.float64 and np.array_equal(found, found.T)
+    np.testing.assert_allclose(found, H, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2), (300, 70, 3), (777, 130, 11), (200, 31, 70)])
@@ -84,10 +62,12 @@ def test_products_are_differences_of_gradients(dtype, shape):
     np.testing.assert_allclose(obj.hessp(w, v), want, atol=tolerance, rtol=0)
 
 
-def test_newton_cg_takes_it():
+@pytest.mark.parametrize("method", ["trust-ncg", "trust-exact"])
+def test_newtons_methods_take_it(method):
     X, _, y, _, _ = make_problem(300, 8, 4, np.float64)
     obj = SoftmaxObjective(X, y, l2=1e-2)
-    result = minimize(obj, obj.x0, jac=True, hessp=obj.hessp, method="trust-ncg")
+    second = {"hess": obj.hess} if method == "trust-exact" else {"hessp": obj.hessp}
+    result = minimize(obj, obj.x0, jac=True, method=method, **second)
     assert result.success
     assert np.abs(obj(result.x)[1]).max() < 1e-4
 
@@ -100,6 +80,7 @@ def test_rows_of_weight_zero_do_not_count():
     v = np.linspace(-1, 1, every.size)
     np.testing.assert_allclose(every.hessp(w, v), some.hessp(w, v), rtol=1e-12)
     np.testing.assert_allclose(every.hess_diag(w), some.hess_diag(w), rtol=1e-12)
+    np.testing.assert_allclose(every.hess(w), some.hess(w), rtol=1e-12, atol=1e-15)
 
 
 def test_errors_name_the_argument():
@@ -108,3 +89,8 @@ def test_errors_name_the_argument():
         obj.hessp(w, w[:-1])
     with pytest.raises(ValueError, match=r"^w: expected shape \(50,\)"):
         obj.hess_diag(w[:-1])
+    with pytest.raises(ValueError, match=r"^w: expected shape \(50,\)"):
+        obj.hess(w[:-1])
+    large = SoftmaxObjective(np.ones((2, 4096)), [0, 1])
+    with pytest.raises(ValueError, match=r"^size: expected at most 8192 parameters .* got 8194"):
+        large.hess(large.x0)

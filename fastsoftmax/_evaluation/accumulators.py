@@ -159,10 +159,11 @@ class DenseAccumulator(Accumulator):
             return
         W = self._weights_for(out)
         by_row, stride = _layout(X)
-        plain = by_row and X.dtype == self.W.dtype and stride >= n_features and not self.centred
+        same = X.dtype == self.W.dtype
+        plain = by_row and same and stride >= n_features and not self.centred
         problem = DenseProblem(
             address=address(X),
-            source=np.empty(0, _STORED.get(X.dtype.name, X.dtype)),
+            source=np.empty(0, X.dtype if same else _STORED.get(X.dtype.name, X.dtype)),
             by_row=by_row,
             stride=stride,
             plain=plain,

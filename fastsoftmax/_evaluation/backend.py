@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastsoftmax._kernels.modes import HESSIAN
 from fastsoftmax.reference import Array
 
 
@@ -13,12 +14,22 @@ def jit_disabled() -> bool:
 
 
 def accumulator(
-    W: Array, bias: Array | None, center: Array | None = None, *, sparse: bool, **how: Any
+    W: Array,
+    bias: Array | None,
+    center: Array | None = None,
+    *,
+    sparse: bool,
+    mode: int,
+    **how: Any,
 ) -> Any:
     """Begin sums over rows still to come, of their losses and of what the ``mode`` names.
 
-    ``center`` is subtracted from dense rows; the Hessian is multiplied with ``direction`` (V, c).
+    ``center`` is subtracted from dense rows, but not for HESSIAN; the Hessian is multiplied with
+    ``direction`` (V, c).
     """
+    if mode == HESSIAN:
+        return _hessian_accumulator(W, bias)
+    how["mode"] = mode
     if jit_disabled():
         from fastsoftmax._evaluation.reference_sums import ReferenceAccumulator
 
@@ -26,3 +37,14 @@ def accumulator(
     from fastsoftmax._evaluation.accumulators import DenseAccumulator, SparseAccumulator
 
     return SparseAccumulator(W, bias, **how) if sparse else DenseAccumulator(W, bias, center, **how)
+
+
+def _hessian_accumulator(W: Array, bias: Array | None) -> Any:
+    """Begin a sum of Hessians over rows still to come."""
+    if jit_disabled():
+        from fastsoftmax._evaluation.reference_sums import ReferenceHessian
+
+        return ReferenceHessian(W, bias)
+    from fastsoftmax._evaluation.hessian import HessianAccumulator
+
+    return HessianAccumulator(W, bias)

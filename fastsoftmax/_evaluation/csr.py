@@ -63,6 +63,15 @@ class CSR:
 
         return csr_array((self.data, self.indices, self.indptr), shape=self.shape)
 
+    def write(self, out: Array) -> None:
+        """Write the matrix to ``out``, an array of its shape, as a dense one."""
+        columns = self.indices.astype(np.int64)  # a copy: nobody changes it after the check
+        if columns.view(np.uint64).max(initial=0) >= self.shape[1] and len(columns):
+            raise ValueError("X: column indices out of range: the matrix was changed meanwhile")
+        rows = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        out[...] = 0
+        np.add.at(out, (rows, columns), self.data.astype(out.dtype))
+
     def canonical(self) -> Self:
         """Return one entry a column and row: the matrix itself, or a copy where some add up."""
         matrix = self.matrix()

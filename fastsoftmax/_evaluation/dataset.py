@@ -14,6 +14,8 @@ from fastsoftmax._kernels.modes import DIAGONAL, PRODUCT
 from fastsoftmax.reference import Array
 
 Chunks = Generator["Chunk", None, None]
+# Fewer rows are not worth another call of the kernel: it takes about as long as they do.
+_FEW_ROWS = 4096
 
 
 class Chunk(NamedTuple):
@@ -58,7 +60,10 @@ class Dataset:
     def sum(
         self, W: Array, b: Array | None, center: Array | None = None, *, mode: int, **how: Any
     ) -> Any:
-        """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`."""
+        """Sum what ``mode`` names over all rows, ``center`` subtracted; see `accumulator`.
+
+        The sums have methods ``loss`` and ``finish``, for HESSIAN ``hessian``.
+        """
         sums = accumulator(W, b, center, sparse=self.is_sparse, mode=mode, **how)
         chunks = self.chunks(sums.block_rows, curvatures=mode >= PRODUCT)
         with contextlib.closing(chunks):
@@ -120,6 +125,30 @@ class InMemory(Dataset):
     def sample(self, n_rows: int) -> tuple[Any, Array | None]:
         """See `Dataset.sample`."""
         return self.X.matrix() if isinstance(self.X, CSR) else self.X, self.curvatures.weight
+
+
+class Fold(InMemory):
+    """Rows in memory, of which those with a weight of zero are left out of all sums.
+
+    Nothing is copied. The kernels give such rows a weight of zero, or never see them where many of
+    them follow each other, as in folds that are not shuffled.
+    """
+
+    def __init__(self, X: Array | CSR, targets: Targets) -> None:
+        super().__init__(X, targets)
+        kept = targets.scales(self.n_rows) > 0
+        edges = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+        starts, stops = edges.reshape(-1, 2).T
+        far = starts[1:] - stops[:-1] >= _FEW_ROWS
+        self.ranges = list(
+            zip(starts[np.append(True, far)], stops[np.append(far, True)], strict=True)
+        )
+
+    def chunks(self, block_rows: int, *, curvatures: bool = False) -> Chunks:
+        """See `Dataset.chunks`; where chunks end follows from the weights alone."""
+        for whole in super().chunks(block_rows, curvatures=curvatures):
+            for start, stop in self.ranges:
+                yield whole.part(start, stop)
 
 
 def evenly(n: int, n_rows: int) -> Array:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastsoftmax._kernels.linear.panels import DEPTH
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS
-from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.vector.emit import HEIGHT, TILE_VECTORS, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.gather import SEGMENT
 
 _MIB = 1 << 20
@@ -66,8 +66,8 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     """Plan a dense problem of D features and K classes."""
     size = np.dtype(dtype).itemsize
     lanes = VECTOR_BYTES // size
-    tile = lanes * WIDTH
-    padded = _round_up(n_features, tile)
+    tile, panel = lanes * TILE_VECTORS, lanes * WIDTH
+    padded = _round_up(n_features, panel)
     rows = _PACKED_BYTES // (padded * size)
     if n_classes * padded * size > _STREAMED_BYTES:
         rows = max(rows, _ROWS_WHEN_STREAMED)
@@ -90,7 +90,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
         few = rows <= (_ROWS_WHEN_STREAMED if slots > _FEWEST_SLOTS else tile)
         rows, slots = (rows, slots // 2) if few else (_round_up(rows // 2, tile), slots)
     parts = (n_classes, 0)
-    return Plan(tile, tile, parts, rows, padded, slots, slab, scratch(rows), budget)
+    return Plan(tile, panel, parts, rows, padded, slots, slab, scratch(rows), budget)
 
 
 @functools.cache
@@ -98,7 +98,7 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     """Plan a CSR problem; ``n_logits`` counts the columns of Wᵀ and of a direction beside it."""
     size = np.dtype(dtype).itemsize
     lanes = VECTOR_BYTES // size
-    tile, line = lanes * WIDTH, 64 // size
+    tile, line = lanes * TILE_VECTORS, 64 // size
     split = parts(n_classes, dtype)
     slab = _round_up(sum(split) * n_features + n_classes, line)
     slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _FEWEST_SLOTS, _MIN_SLOTS)
@@ -136,7 +136,7 @@ def n_workers(
         return 1
     parts = min(-(-n_rows // plan.block_rows), plan.n_slots)
     if shared:
-        parts = max(-(-n_rows // plan.tile), plan.padded_features // plan.tile)
+        parts = max(-(-n_rows // plan.tile), plan.padded_features // plan.panel)
     left = plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
     return max(min(threads, parts, left // plan.scratch_size), 1)
 

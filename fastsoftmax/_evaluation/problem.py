@@ -4,8 +4,10 @@ import numpy as np
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import Dataset
-from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
+from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, HESSIAN, LOSS, PRODUCT
 from fastsoftmax.reference import Array
+
+MAX_HESSIAN = 8192  # parameters up to which the Hessian is formed: 512 MiB
 
 
 class Problem:
@@ -68,6 +70,17 @@ class Problem:
         sums = self.data.sum(*self._computed(w), center, mode=DIAGONAL)
         diagonal = self._flat(*sums.finish(self.data.total, 0.0)[1:])
         return diagonal + 2 * self.l2 * self.penalised
+
+    def hessian(self, w: Array) -> Array:
+        """Return the Hessian (size, size) at ``w``, where there are not too many parameters."""
+        if self.size > MAX_HESSIAN:
+            raise ValueError(
+                f"size: expected at most {MAX_HESSIAN} parameters for a whole Hessian, got "
+                f"{self.size}; hessp multiplies with it at any size"
+            )
+        H: Array = self.data.sum(*self._computed(w), mode=HESSIAN).hessian(self.data.total)
+        np.einsum("ii->i", H)[...] += 2 * self.l2 * self.penalised
+        return H
 
     def _computed(self, w: Array) -> tuple[Array, Array | None]:
         """W and b in the compute dtype, in memory of a kind that the kernels were compiled for."""

@@ -9,6 +9,8 @@ from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._kernels.modes import PRODUCT
 from fastsoftmax.reference import Array, linear_logits, row_losses_and_gradients, softmax
 
+_HESSIAN_ROWS = 256  # whose products p ⊗ x are formed at a time
+
 
 class ReferenceAccumulator:
     """`fastsoftmax._evaluation.accumulators.Accumulator` in NumPy."""
@@ -73,3 +75,41 @@ class ReferenceAccumulator:
         scalar = self.W.dtype.type
         weight = self.gradient / scalar(total) + scalar(2 * l2) * self.W
         return self.loss(total, l2), weight, self.bias_gradient / scalar(total)
+
+
+class ReferenceHessian:
+    """`fastsoftmax._evaluation.hessian.HessianAccumulator` in NumPy."""
+
+    block_rows = 1
+
+    def __init__(self, W: Array, bias: Array | None) -> None:
+        self.W, self.bias = W, bias
+        size = W.size + (0 if bias is None else len(bias))
+        self.sums = np.zeros((size, size))
+
+    def add(self, X: Array | CSR, targets: Targets) -> None:
+        """Add a chunk of rows, the weights of whose targets are s·T."""
+        rows: Any = X.matrix() if isinstance(X, CSR) else X
+        scales = targets.scales(len(X))
+        for start in range(0, len(X), _HESSIAN_ROWS):
+            part = slice(start, start + _HESSIAN_ROWS)
+            x = rows[part].astype(self.W.dtype)
+            self._add_block(x.toarray() if isinstance(X, CSR) else x, scales[part])
+
+    def _add_block(self, x: Array, s: Array) -> None:
+        """Add Σ s (diag p - p pᵀ) ⊗ x̃x̃ᵀ in the flat order: W by rows, then b."""
+        (n_classes, n_features), has_bias = self.W.shape, self.bias is not None
+        p = softmax(linear_logits(x, self.W, self.bias), axis=1)
+        p[s == 0] = 0
+        outer = (p[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+        outer = np.column_stack([outer, p]) if has_bias else outer
+        self.sums -= (s[:, None] * outer).T @ outer
+        rows = np.column_stack([x, np.ones_like(s)]) if has_bias else x
+        for k in range(n_classes):
+            places = np.arange(k * n_features, (k + 1) * n_features)
+            places = np.append(places, self.W.size + k) if has_bias else places
+            self.sums[np.ix_(places, places)] += ((s * p[:, k])[:, None] * rows).T @ rows
+
+    def hessian(self, total: float) -> Array:
+        """Return the Hessian over ``total`` (size, size), without the penalty."""
+        return self.sums / total

@@ -7,7 +7,7 @@ import numpy as np
 from fastsoftmax import reference
 from fastsoftmax._evaluation.backend import accumulator, jit_disabled
 from fastsoftmax._evaluation.csr import CSR
-from fastsoftmax._evaluation.targets import Targets
+from fastsoftmax._evaluation.targets import no_targets
 from fastsoftmax._kernels.modes import ARGMAX, LOG_SOFTMAX, LOGITS, SOFTMAX
 from fastsoftmax.reference import Array
 
@@ -40,7 +40,6 @@ def score(
         rows = X.matrix() if isinstance(X, CSR) else X
         out[...] = _BY_NUMPY[mode](reference.linear_logits(rows, W, bias))
         return out
-    nothing = np.empty(0, W.dtype)
-    no_targets = Targets(None, None, None, None, False, nothing, nothing, 0.0, 1.0)
-    accumulator(W, bias, mode=mode, sparse=isinstance(X, CSR)).add(X, no_targets, None, out)
+    rows = accumulator(W, bias, mode=mode, sparse=isinstance(X, CSR))
+    rows.add(X, no_targets(W.dtype), None, out)
     return out

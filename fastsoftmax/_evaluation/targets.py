@@ -77,6 +77,12 @@ class Targets:
         return dataclasses.replace(self, **changes)
 
 
+def no_targets(dtype: np.dtype[Any]) -> Targets:
+    """Return what stands for targets where rows are only scored."""
+    nothing = np.empty(0, dtype)
+    return Targets(None, None, None, None, False, nothing, nothing, 0.0, 1.0)
+
+
 _ROWS = ("labels", "probabilities", "weight", "counted")
 _SUM_BLOCK = 1 << 13
 

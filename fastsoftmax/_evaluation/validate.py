@@ -25,11 +25,16 @@ def naming(place: str) -> Iterator[None]:
         raise type(error)(f"{place}: {error}") from error
 
 
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is ml_dtypes' bfloat16; to ask for its name alone takes a microsecond."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"
+
+
 def compute_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
     """float32 or float64: what data of ``dtype`` is computed in."""
     kind = f"{dtype.kind}{dtype.itemsize}"
     small = dtype.kind in "iu" and dtype.itemsize <= 2
-    if kind in ("f4", "f2", "b1") or small or dtype.name == "bfloat16":
+    if kind in ("f4", "f2", "b1") or small or is_bfloat16(dtype):
         return np.dtype(np.float32)
     if kind == "f8" or kind in _WIDE_INTEGERS:
         return np.dtype(np.float64)
@@ -65,11 +70,13 @@ def _of_shape(value: Any, name: str, **lengths: int) -> Array:
 def as_targets(y: Any) -> Array:
     """``y`` as an array, of labels or of target rows."""
     array = _converted(y, "y", "(n_samples,) or (n_samples, n_classes)")
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    return array.astype(np.float32) if is_bfloat16(array.dtype) else array
 
 
 def _converted(value: Any, name: str, shape: str) -> Array:
     """Return ``value`` as an array; anything that NumPy or DLPack takes."""
+    if type(value) is np.ndarray:
+        return value
     if is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
     try:
@@ -87,7 +94,9 @@ def view_halves(value: Any) -> Any:
 
     Everything else is returned as it is, tensors that NumPy may not look at among it.
     """
-    if str(getattr(value, "dtype", None)) != "torch.bfloat16" or value.requires_grad:
+    if type(value) is np.ndarray or str(getattr(value, "dtype", None)) != "torch.bfloat16":
+        return value
+    if value.requires_grad:  # NumPy refuses it, and says why
         return value
     try:
         from ml_dtypes import bfloat16

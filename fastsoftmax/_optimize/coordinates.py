@@ -16,9 +16,9 @@ class CentredProblem:
     μ = 0, as a shift could not be taken back; for sparse X likewise, as a shift would fill it.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, sample: Sample | None = None) -> None:
         self.problem = problem
-        self.sample = Sample(problem)
+        self.sample = Sample(problem) if sample is None else sample
         # Rounded first, so that what the kernel subtracts is what the algebra here uses.
         self.mean = self.sample.mean.astype(problem.dtype).astype(float)
         self.center = self.mean if self.mean.any() else None

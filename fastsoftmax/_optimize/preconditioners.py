@@ -117,39 +117,45 @@ class Preconditioners:
     def _bound(self) -> Preconditioner:
         """Make the preconditioner "bound"."""
         # At (60k, 784, 10) fits with 8, 12, 23 and 70 rows a feature took 13, 12, 11 and 11 passes.
+        return self._by_class(cholesky_solver(self._damp(self._bound_gram().copy())))
+
+    def _bound_gram(self) -> Array:
+        """½·Σ s·T·x̃x̃ᵀ / Σs over evenly drawn rows; it is made once."""
         sample = self.sample
-        rows = sample.evenly(self._count(self.n_features**2 / 2, 1, 24))
-        weight = sample.weights(rows)
-        weight /= 2 * max(weight.sum(), 1e-300)
-        M = _gram(lambda part: sample.rows(rows[part]), weight)
-        return self._by_class(cholesky_solver(self._damp(M)))
+        if sample.bound is None:
+            rows = sample.evenly(self._count(self.n_features**2 / 2, 1, 24))
+            weight = sample.weights(rows)
+            weight /= 2 * max(weight.sum(), 1e-300)
+            sample.bound = _gram(lambda part: sample.rows(rows[part]), weight)
+        return sample.bound
 
     def _head(self, v: Array | None = None) -> Preconditioner:
-        """Make the preconditioner of a wide problem.
+        """Make the preconditioner of a wide problem, or of one of many classes.
 
         It has the correlations of the features with the most curvature, which are those that occur
         in most rows, and the diagonal for the others. The diagonal is that of the bound, or of the
         Hessian at ``v``: with the latter a text (500k, 50k, 20) took 63 passes instead of 90.
         """
-        inner, K = self.problem, self.n_classes
-        diagonal = self.centred.hess_diag(inner.zeros() if v is None else v)
-        if v is None:
+        inner, K, sample = self.problem, self.n_classes, self.sample
+        penalty = 2 * self.l2 * inner.penalised
+        if sample.bound is None and not self.has_gram:
             # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
-            diagonal -= 2 * self.l2 * inner.penalised
-            diagonal *= K**2 / (2 * (K - 1))
-            diagonal += 2 * self.l2 * inner.penalised
+            curved = self.centred.hess_diag(inner.zeros()) - penalty
+            sample.bound = curved * (K**2 / (2 * (K - 1)))
+        diagonal = self.centred.hess_diag(v) if v is not None else sample.bound + penalty
         diagonal[diagonal <= 0] = 1.0
-        by_row = self._by_row(diagonal)
-        n, sample = inner.n_features, self.sample
+        by_row, n = self._by_row(diagonal), inner.n_features
 
         def divide(G: Array) -> Array:
             return np.reshape(G.reshape(-1, *by_row.shape) / by_row, G.shape)
 
-        if sample.n_rows < 2 * _HEAD:  # so few that their bound would be singular
+        if self.has_gram:
+            head, M = np.arange(n), self._bound_gram()
+        elif sample.n_rows < 2 * _HEAD:  # so few that their bound would be singular
             return self._by_class(divide)
-        head = np.sort(np.argsort(by_row[:, :n].sum(axis=0))[-_HEAD:])
-        rows = sample.evenly(8 * _HEAD)
-        M = self._damp(_gram(sample.rows(rows, head).__getitem__, sample.weights(rows)))
+        else:
+            head, M = self._head_gram()
+        M = self._damp(M.copy())
         if self.has_bias:
             head = np.append(head, n)
         # Only correlations are taken from these rows: a feature may be missing in all of them.
@@ -163,6 +169,17 @@ class Preconditioners:
             return out
 
         return self._by_class(solve)
+
+    def _head_gram(self) -> tuple[Array, Array]:
+        """Return the features with the most curvature, and Σ s·T·x̃x̃ᵀ of these; made once."""
+        sample, n = self.sample, self.problem.n_features
+        if sample.head is None:
+            curved = self._by_row(sample.bound)[:, :n].sum(axis=0)
+            head = np.sort(np.argsort(curved)[-_HEAD:])
+            rows = sample.evenly(8 * _HEAD)
+            M = _gram(sample.rows(rows, head).__getitem__, sample.weights(rows))
+            sample.head = head, M
+        return sample.head
 
     def _blocks(self, v: Array) -> Preconditioner:
         """Make the preconditioner "blocks" at ``v``."""

@@ -42,6 +42,10 @@ class Sample:
         self.fit_intercept, self.dtype = problem.fit_intercept, problem.dtype
         # How much memory sparse rows take is not known beforehand: one entry in ten is assumed.
         bytes_a_row = problem.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
+        # What preconditioners are made of, kept for the next one and for problems that share the
+        # sample: see `preconditioners`.
+        self.bound: Array | None = None
+        self.head: tuple[Array, Array] | None = None
         self._X, self._weight = data.sample(max(int(_SAMPLE_BYTES / bytes_a_row), 1000))
         self.n_rows = int(self._X.shape[0])
         self.mean = np.zeros(problem.n_features)

@@ -82,6 +82,16 @@ class State:
         falls = [a - b for a, b in itertools.pairwise(self.losses[-1 - steps :])]
         return bool(falls) and max(*falls, *self.gains[-steps:]) <= self.small_fall
 
+    def has_stalled(self, noise: float) -> bool:
+        """Whether neither loss nor gradient gets smaller any more: what is left is rounding.
+
+        ``noise`` is the relative error of the loss. A ``tol`` may be too small to be reached.
+        """
+        if len(self.norms) <= _WINDOW or len(self.losses) <= _WINDOW:
+            return False
+        fall = self.losses[-1 - _WINDOW] - self.loss
+        return fall <= noise * abs(self.loss) and min(self.norms) == self.norms[0]
+
     @property
     def is_stuck(self) -> bool:
         """Whether no step lowers the loss although one was expected to do so."""
@@ -135,6 +145,9 @@ class Minimization:
         if state.norms[-1] <= self.tol and (
             state.has_settled(settled_steps) or not state.norms[-1]
         ):
+            return False
+        if state.has_stalled(self.noise):
+            state.message = EXHAUSTED
             return False
         if state.n_iter >= self.max_iter:
             state.message = "max_iter reached"

@@ -17,11 +17,12 @@ from dask import delayed
 
 from fastsoftmax._evaluation.dataset import Dataset, evenly, stack
 from fastsoftmax._evaluation.targets import checked_total, penalty
-from fastsoftmax._kernels.modes import LOSS
+from fastsoftmax._kernels.modes import HESSIAN, LOSS
 from fastsoftmax.dask._shares import Share, Shares, calls, dask_threads
 from fastsoftmax.reference import Array
 
-# Σ loss, and Σ of gradients or Hessian products in W and b, over some shares.
+# Σ loss, and Σ of gradients or Hessian products in W and b, over some shares; or 0, Σ of Hessians
+# and nothing.
 Sums = tuple[float, Array | None, Array | None]
 
 # Sums of one level of the tree that one task adds up.
@@ -50,6 +51,12 @@ class Total(NamedTuple):
             weight += 2 * l2 * self.W
         return self.loss(total, l2), weight, bias / np.float64(total)
 
+    def hessian(self, total: float) -> Array:
+        """Return the Hessian over ``total``, without the penalty."""
+        H = self.sums[1]
+        assert H is not None
+        return H / np.float64(total)
+
 
 def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
     """Sum over a share; the arguments of `Dataset.sum` and `dask_threads` make the point."""
@@ -60,6 +67,8 @@ def sum_share(share: Share, point: tuple[Any, ...]) -> Sums:
         sums = share.sum(W, b, center, **how)
         if how["mode"] == LOSS:
             return sums.loss(1.0, 0.0), None, None
+        if how["mode"] == HESSIAN:
+            return 0.0, sums.hessian(1.0), None
         loss, weight, bias = sums.finish(1.0, 0.0)
         return loss, weight, bias
 
@@ -95,11 +104,11 @@ class Distributed(Dataset):
         """See `Dataset.sum`."""
         client = self.shares.client
         point: Any = (W, b, center, how, self.n_threads)
-        large = W.nbytes > _LARGE
-        if large:
+        if W.nbytes > _LARGE:
             point = delayed(point, pure=False, traverse=False)
         tasks = calls(sum_share, self.shares.futures, itertools.repeat(point))
-        if large:
+        result_size = W.size**2 if how["mode"] == HESSIAN else W.size
+        if result_size * W.itemsize > _LARGE:
             tasks = [tree(tasks, delayed(add, pure=False))]
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 PiB"}):
             results = client.compute(tasks)

@@ -9,6 +9,7 @@ except ImportError as error:
     ) from error
 
 from fastsoftmax.linear_model._logistic import LogisticRegression
+from fastsoftmax.linear_model._logistic_cv import LogisticRegressionCV
 from fastsoftmax.linear_model._softmax import SoftmaxRegression
 
-__all__ = ["LogisticRegression", "SoftmaxRegression"]
+__all__ = ["LogisticRegression", "LogisticRegressionCV", "SoftmaxRegression"]

@@ -228,7 +228,8 @@ def _start_of(model: Any, problem: Problem, one_row: bool) -> tuple[Array, Array
     """Return W and b of an earlier fit to start from, with ``warm_start``."""
     if not (model.warm_start and hasattr(model, "coef_")):
         return None
-    W, b = np.asarray(model.coef_, float), np.asarray(model.intercept_, float).ravel()
+    W = model.coef_.toarray() if issparse(model.coef_) else model.coef_  # sparsify() was called
+    W, b = np.asarray(W, float), np.asarray(model.intercept_, float).ravel()
     if one_row and len(W) == 1:
         W, b = np.concatenate([-W, W]) / 2, np.concatenate([-b, b]) / 2
     if W.shape != (problem.n_classes, problem.n_features):

@@ -12,8 +12,7 @@ those of the same names in `torch.nn.functional` and `torch.nn` of PyTorch 2.13,
 earlier versions as well. Where a gradient is needed, forward computes it with the loss, in one pass
 over the features, and keeps it for backward; only with ``reduction="none"``, where the gradient
 in the weights depends on what comes down, backward makes a pass of its own. The logits of a linear
-model are never stored. Tensors of float32 and float64 are read where they lie, and gradients are
-not copied.
+model are never stored. Features are read where they lie, and gradients are not copied.
 
 **Types.** float64 is computed in float64; float32, float16 and bfloat16 are computed in float32,
 and the loss and every gradient come back in the dtype of their tensor (under `torch.autocast` the

@@ -1,7 +1,6 @@
 """From tensors to the functions of arrays, and from their gradients to PyTorch's autograd."""
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -41,34 +40,20 @@ def _torch_names() -> Iterator[None]:
         raise type(error)(f"{_NAMES.get(name, name)}{colon}{rest}") from None
 
 
-@functools.cache
-def _bfloat16() -> Any:
-    """Return ml_dtypes' bfloat16, if it is there and can be computed with."""
-    try:
-        from ml_dtypes import bfloat16
-
-        validate.compute_dtype(np.dtype(bfloat16), "input")
-    except (ImportError, TypeError):
-        return None
-    return bfloat16
-
-
-def _array(name: str, tensor: Tensor | None) -> Any:
-    """Return the tensor's elements where they lie, as NumPy can; it has no bfloat16."""
+def _array(tensor: Tensor | None) -> Any:
+    """Return the tensor's elements where they lie, as an array."""
     if tensor is None:
         return None
-    if tensor.dtype != torch.bfloat16:
-        return tensor.numpy(force=True)
-    if name == "input" and _bfloat16():
-        return tensor.view(torch.int16).numpy(force=True).view(_bfloat16())
-    return tensor.float().numpy(force=True)
+    if tensor.dtype == torch.bfloat16:
+        return validate.view_halves(tensor.detach())
+    return tensor.numpy(force=True)
 
 
 def _evaluate(
     options: dict[str, Any], needs: tuple[bool, ...], tensors: Any, sample_weight: Any = None
 ) -> tuple[Any, list[Tensor]]:
     """Loss, and its gradients in the tensors that need one, in the dtype of the arithmetic."""
-    X, W, bias, y, class_weight = map(_array, _TENSORS, tensors)
+    X, W, bias, y, class_weight = map(_array, tensors)
     given: Any = {**options, "class_weight": class_weight, "sample_weight": sample_weight}
     try:
         with _torch_names():
@@ -100,7 +85,7 @@ def _weighted_gradients(
     if tensors[1] is None:
         (of_logits,) = _evaluate(options, needs, tensors)[1]
         return [of_logits.mul_(row_weights[:, None])]
-    weights = _array("grad_output", row_weights)
+    weights = _array(row_weights)
     if not np.isfinite(weights).all():
         gradients = _evaluate(options, needs, tensors)[1]
         return [gradient.fill_(math.nan) for gradient in gradients]

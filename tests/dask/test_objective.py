@@ -36,7 +36,8 @@ def everything(obj, W, bias):
     w = obj.pack(W, bias)
     v = np.sin(np.arange(obj.size))
     loss, gradient = obj(w)
-    return np.concatenate([[loss, obj.value(w)], gradient, obj.hessp(w, v), obj.hess_diag(w)])
+    second = obj.hessp(w, v), obj.hess_diag(w), obj.hess(w).ravel()
+    return np.concatenate([[loss, obj.value(w)], gradient, *second])
 
 
 def assert_equal(got, want, tolerance=1e-12):

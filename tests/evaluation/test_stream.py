@@ -40,7 +40,8 @@ def everything(obj, w, v):
     pool = CentredProblem(obj.problem).sample  # what the solvers' metrics are made of
     rows = pool.evenly(100)
     arrays = (
-        gradient, obj.hessp(w, v), obj.hess_diag(w), pool.mean, pool.rows(rows), pool.weights(rows),
+        gradient, obj.hessp(w, v), obj.hess_diag(w), obj.hess(w), pool.mean, pool.rows(rows),
+        pool.weights(rows),
     )  # fmt: skip
     return (loss, obj.value(w), *(array.tobytes() for array in arrays))
 

@@ -1,44 +1,35 @@
-"""A pytest plugin: scikit-learn's own tests of LogisticRegression, run on ours.
+"""A pytest plugin: scikit-learn's own tests of logistic regression, run on ours.
 
     pytest --pyargs sklearn.linear_model.tests.test_logistic -p sklearn_suite -c /dev/null
 
-Tests look the class up in their module when they run; that is where it is replaced.
+Both classes are replaced before the tests are imported, in their parameters too. None of them is
+left out. Those that are expected to fail are named here, and must fail.
 """
 
-UNSUPPORTED_SOLVERS = ("liblinear", "sag", "saga")
-# Tests, by the start of their name, that ours cannot pass or that do not concern it.
-OTHERS = "the test compares with or runs liblinear, sag or saga, which are not here"
-L1 = "L1 and elastic net are not here"
-LEFT_OUT = {
-    "test_check_solver_option": "the class is named in a parameter; liblinear's message",
-    "test_consistency_path": OTHERS,
-    "test_liblinear": OTHERS,
-    "test_logistic_regression_solvers[": OTHERS,
-    "test_logistic_regression_solvers_multiclass": OTHERS,
-    "test_sample_and_class_weight_equivalence_liblinear": OTHERS,
-    "test_logistic_regression_class_weights": OTHERS,
-    "test_logreg_l1": L1,
-    "test_saga_vs_liblinear": OTHERS,
-    "test_warm_start_converge_LR": OTHERS,
-    "test_elastic_net": L1,
-    "test_LogisticRegression_elastic_net_objective": L1,
-    "test_scores_attribute_layout_elasticnet": L1,
-    "test_l1_ratio_non_elasticnet": L1,
-    "test_lr_penalty_l1ratio_incompatible": L1,
-    "test_logisticregression_liblinear_sample_weight": OTHERS,
-    "test_newton_cholesky_fallback_to_lbfgs": "counts the iterations of two of its solvers",
+import pytest
+import sklearn.linear_model
+
+from fastsoftmax.linear_model import LogisticRegression, LogisticRegressionCV
+
+sklearn.linear_model.LogisticRegression = LogisticRegression
+sklearn.linear_model.LogisticRegressionCV = LogisticRegressionCV
+
+EXPECTED_FAILURES = {
+    "test_newton_cholesky_fallback_to_lbfgs": (
+        "asks for equal iterations of two of its solvers, of which one falls back to the other"
+    ),
+    "test_logistic_cv_multinomial_score[neg_log_loss-multiclass_agg_list3]": (
+        "compares to six decimals with scikit-learn's own lbfgs, which stops at another point "
+        "where the gradient is below tol = 1e-4"
+    ),
 }
 
 
-def pytest_collection_modifyitems(config, items):
-    from fastsoftmax.linear_model import LogisticRegression
-
-    kept, left_out = [], []
+def pytest_collection_modifyitems(items):
+    names = {item.name for item in items}
+    unknown = set(EXPECTED_FAILURES) - names
+    assert not unknown, f"no such tests: {unknown}"
     for item in items:
-        item.module.LogisticRegression = LogisticRegression
-        solver = getattr(item, "callspec", None) and item.callspec.params.get("solver")
-        name = item.name
-        unsupported = solver in UNSUPPORTED_SOLVERS or any(name.startswith(t) for t in LEFT_OUT)
-        (left_out if unsupported else kept).append(item)
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
+        reason = EXPECTED_FAILURES.get(item.name)
+        if reason is not None:
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))

@@ -402,7 +402,9 @@ def call_objective(d, fs):
     product, diagonal = hessian_product(
         X, W, zero if b is None else b, V, zero if c is None else c, options, y
     )
-    if d.chance(0.6):
+    if obj.size <= 1000 and d.chance(0.3):
+        got, parts = obj.hess(d.laid(w)) @ v, (product[0] + 0.1 * V, product[1])
+    elif d.chance(0.6):
         got, parts = obj.hessp(d.laid(w), d.laid(v)), (product[0] + 0.1 * V, product[1])
     else:
         got, parts = obj.hess_diag(d.laid(w)), (diagonal[0] + 0.1, diagonal[1])

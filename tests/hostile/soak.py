@@ -85,6 +85,7 @@ CALLS = {
     "rows": lambda: fs.linear_cross_entropy(X, W, y, reduction="none", sample_weight=weight),
     "objective": lambda: obj(w), "value": lambda: obj.value(w), "hessp": lambda: obj.hessp(w, w),
     "hess_diag": lambda: obj.hess_diag(w), "sparse": lambda: sparse(w),
+    "hess": lambda: obj.hess(w), "sparse hess": lambda: sparse.hess(w),
     "chunks": lambda: chunked(w), "sparse hessp": lambda: sparse.hessp(w, w),
     "partial_fit": batches,
     "fit": lambda: fit(SoftmaxRegression, X), "sparse fit": lambda: fit(SoftmaxRegression, S),

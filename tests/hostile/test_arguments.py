@@ -542,7 +542,9 @@ def test_objective(chunked, data):
         )
         return
     assert call.state != FORBIDDEN, "an objective of what is forbidden"
-    name = draw(st.sampled_from(["__call__", "value", "hessp", "hess_diag", "unpack", "pack"]))
+    name = draw(
+        st.sampled_from(["__call__", "value", "hessp", "hess_diag", "hess", "unpack", "pack"])
+    )
     method = getattr(obj, name)
     if name == "pack":
         W, b = Call(draw), Call(draw)

@@ -1,10 +1,6 @@
-"""LogisticRegression against scikit-learn's, and by its own test suite."""
+"""LogisticRegression against scikit-learn's; its own tests run in test_scikit_learn_suite.py."""
 
-import os
-import pathlib
 import pickle
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -31,22 +27,6 @@ from fastsoftmax.linear_model import LogisticRegression, SoftmaxRegression
 @parametrize_with_checks([LogisticRegression()])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
-
-
-@pytest.mark.slow
-def test_scikit_learns_own_tests():
-    """Those with CV in their name run LogisticRegressionCV, which is not ours."""
-    here = pathlib.Path(__file__).parent.parent / "helpers"
-    result = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", "-q", "--pyargs", "-p", "sklearn_suite",
-            "-p", "no:cacheprovider", "-c", os.devnull, "-k", "not CV and not cv",
-            "sklearn.linear_model.tests.test_logistic",
-        ],
-        cwd=here, env={**os.environ, "PYTHONPATH": str(here)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
-    assert " passed" in result.stdout
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky"])
@@ -80,23 +60,133 @@ def test_sparse_equals_dense():
         np.testing.assert_allclose(model.coef_, dense.coef_, atol=1e-4 * np.abs(dense.coef_).max())
 
 
+HANDED_OVER = [
+    {"solver": "liblinear"},
+    {"solver": "liblinear", "dual": True},
+    {"solver": "liblinear", "l1_ratio": 1.0},
+    {"solver": "saga", "l1_ratio": 1.0},
+    {"solver": "saga", "l1_ratio": 0.5},
+]
+
+
+@pytest.mark.parametrize("options", HANDED_OVER, ids=str)
+def test_what_does_not_run_here_is_scikit_learns(options, capsys):
+    X, y = load_breast_cancer(return_X_y=True)
+    X = StandardScaler().fit_transform(X)
+    options = {**options, "random_state": 0, "max_iter": 1000, "tol": 1e-3}
+    ours = LogisticRegression(**options).fit(X, y)
+    assert capsys.readouterr().out == ""
+    theirs = linear_model.LogisticRegression(**options).fit(X, y)
+    np.testing.assert_array_equal(ours.coef_, theirs.coef_)
+    np.testing.assert_array_equal(ours.n_iter_, theirs.n_iter_)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-12)
+    clone(ours).set_params(verbose=1).fit(X, y)
+    assert capsys.readouterr().out.count("fitted by scikit-learn") == 1
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"solver": "saga"}, "supports the solvers .*got solver='saga'"),
-        ({"solver": "liblinear"}, "supports the solvers .*got solver='liblinear'"),
-        ({"l1_ratio": 0.5}, "only 'l2' or None penalties.*sklearn.linear_model"),
-        ({"dual": True}, "dual=False"),
-    ],
+    "options", [{"solver": "sag"}, {"solver": "saga"}, {"l1_ratio": 0}], ids=str
 )
-@pytest.mark.skipif(
-    tuple(int(n) for n in sklearn.__version__.split(".")[:2]) < (1, 8),
-    reason="l1_ratio meant something else before scikit-learn 1.8",
-)
-def test_what_is_not_here_says_so(options, message):
+@pytest.mark.parametrize("C", [0.5, np.inf])
+def test_other_names_of_the_same_optimum_run_here(options, C, monkeypatch):
+    def unexpected(*args, **kwargs):
+        raise AssertionError("scikit-learn was to fit")
+
     X, y = load_iris(return_X_y=True)
-    with pytest.raises(ValueError, match=message):
+    X, y = X[:, :2], y > 0.5
+    y[::7] ^= True  # without noise there is no optimum without a penalty
+    best = LogisticRegression(C=C, tol=1e-9).fit(X, y)
+    bare = LogisticRegression(C=C, tol=1e-9, fit_intercept=False, **options).fit(X, y)
+    assert not bare.intercept_.any()
+    if C < np.inf:  # otherwise scikit-learn is asked for its warnings
+        monkeypatch.setattr(linear_model.LogisticRegression, "fit", unexpected)
+    model = LogisticRegression(C=C, tol=1e-9, **options).fit(X, y)
+    np.testing.assert_allclose(model.coef_, best.coef_, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "lbfgs", "l1_ratio": 1},
+        {"solver": "newton-cg", "dual": True},
+        {"solver": "nonsense"},
+        {"solver": ["lbfgs"]},
+        {"C": -1.0},
+        {"C": np.ones(2)},
+        {"l1_ratio": 2.0},
+        {"l1_ratio": np.ones(2)},
+        {"penalty": "l3"},
+        {"tol": "small"},
+        {"class_weight": "heavy"},
+        {"solver": "liblinear"},  # with three classes
+        {"solver": "liblinear", "C": np.inf},
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_scikit_learn_refuses_gets_its_error(options):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(Exception) as theirs:  # noqa: B017, PT011
+        linear_model.LogisticRegression(**options).fit(X, y)
+    with pytest.raises(type(theirs.value)) as ours:
         LogisticRegression(**options).fit(X, y)
+    assert str(ours.value) == str(theirs.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"penalty": "l2"},
+        {"penalty": None},
+        {"penalty": None, "C": 3.0},
+        {"penalty": "l2", "l1_ratio": 0.5},
+        {"penalty": "elasticnet", "l1_ratio": 0, "solver": "saga"},
+        {"l1_ratio": None},
+        {"l1_ratio": 0.5, "C": np.inf},
+        {"n_jobs": 2},
+        {"C": np.inf},
+    ],
+    ids=str,
+)
+def test_warnings_are_scikit_learns(options):
+    X, y = load_iris(return_X_y=True)
+    found = []
+    for make in (LogisticRegression, linear_model.LogisticRegression):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make(max_iter=5000, **options).fit(X[:, :2], y)
+        kept = [w for w in caught if w.category is not ConvergenceWarning]
+        found.append({(w.category, str(w.message)) for w in kept})
+    assert found[0] == found[1]
+
+
+def test_a_fit_leaves_no_trace_of_the_one_before():
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    X = X.iloc[:, :5]
+    model = LogisticRegression(solver="liblinear", random_state=0).fit(X, y)
+    for options, labels, rows in [
+        ({"solver": "lbfgs", "max_iter": 1000}, y, X),
+        ({"solver": "saga", "l1_ratio": 1.0, "tol": 0.1, "random_state": 0}, y, X.to_numpy()),
+        ({"solver": "lbfgs", "l1_ratio": 0.0, "tol": 1e-3}, y + (X.iloc[:, 0] > 15), X.to_numpy()),
+    ]:
+        model.set_params(**options).fit(rows, labels)
+        fresh = clone(model).fit(rows, labels)
+        assert vars(model).keys() == vars(fresh).keys()
+        for name, value in vars(fresh).items():
+            np.testing.assert_array_equal(getattr(model, name), value)
+            assert np.shape(getattr(model, name)) == np.shape(value)
+
+
+def test_a_sparsified_model_goes_on():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(warm_start=True, tol=1e-6).fit(X, y).sparsify()
+    assert model.fit(X, y).n_iter_[0] <= 1
+
+
+def test_a_tol_that_cannot_be_reached_ends():
+    X, y = load_iris(return_X_y=True)
+    model = LogisticRegression(solver="sag", tol=0.0, max_iter=10_000).fit(X, y)
+    assert model.n_iter_[0] < 500
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])

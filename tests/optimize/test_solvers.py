@@ -183,3 +183,44 @@ def test_many_classes_share_their_correlations(C, monkeypatch):
     assert not built
     assert ours.state.loss <= 1.1 * best.state.loss + 1e-4
     assert ours.passes < 1000
+
+
+def test_a_run_goes_on_with_another_penalty_without_an_evaluation():
+    X, y = noisy_problem(np.float64, 3000, 8, 4)
+    problems = [SoftmaxObjective(X, y, l2=l2).problem for l2 in (1e-1, 1e-3)]
+    last = minimize.minimize(problems[0], tol=1e-6)
+    state = minimize.carried_over(last, problems[1].l2)
+    centred = CentredProblem(problems[1], last.centred.sample)
+    loss, gradient = centred(state.x)
+    np.testing.assert_allclose(state.loss, loss, rtol=1e-12)
+    np.testing.assert_allclose(state.gradient, gradient, atol=1e-12)
+    for s, y_, curvature in zip(state.steps, state.changes, state.curvatures, strict=True):
+        np.testing.assert_allclose(curvature, s @ y_)
+        assert curvature > 0
+    fresh = minimize.minimize(problems[1], tol=1e-6, start=last.parameters)
+    sample = last.centred.sample
+    carried = minimize.minimize(problems[1], tol=1e-6, state=state, sample=sample)
+    np.testing.assert_allclose(carried.parameters[0], fresh.parameters[0], atol=1e-3)
+    assert carried.passes < fresh.passes
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_a_small_change_of_the_penalty_takes_no_pass_and_a_large_one_does(separable):
+    X, y = noisy_problem(np.float64, 3000, 8, 4)
+    y = X[:, :4].argmax(axis=1) if separable else y
+    problem = SoftmaxObjective(X, y, l2=1e-6).problem
+    last = minimize.minimize(problem, tol=1e-4)
+    for factor, is_small in ((0.999, True), (0.1, not separable)):
+        problem = SoftmaxObjective(X, y, l2=factor * 1e-6).problem
+        state = minimize.carried_over(last, problem.l2)
+        after = minimize.minimize(problem, tol=1e-4, state=state, sample=last.centred.sample)
+        assert (after.passes == 0) == is_small
+
+
+def test_a_tol_that_rounding_keeps_out_of_reach_ends_the_run():
+    X, y = noisy_problem(np.float32, 500, 5, 3)
+    for solver in minimize.SOLVERS:
+        problem = SoftmaxObjective(X, y, l2=1e-3).problem
+        last = minimize.minimize(problem, tol=1e-20, solver=solver, max_iter=5000)
+        assert last.state.n_iter < 500
+        assert last.state.message == solvers.EXHAUSTED

@@ -7,11 +7,12 @@ tiles are touched:
     softmax    Zᵀ becomes s·(P - Y)ᵀ, or what `mode` asks for    per tile of rows
     backward   G[k, d…] += Σ_rows P[k, row]·X[row, d…]           per panel of features
 
-Both products are the same micro-kernel, `contract`. A worker's scratch holds, in elements:
+Both products are the same micro-kernel, `contract`. TILE are the rows of a tile, see `tile_rows`,
+and PANEL the features of a panel, see `panel_features`. A worker's scratch holds, in elements:
 
     p           K·block_rows        logits, then P - Y, one tile after another
     t           K·TILE              soft targets of a tile
-    packed      D·block_rows        the rows of X in panels of TILE features (D padded to those)
+    packed      D·block_rows        the rows of X in panels of PANEL features (D padded to those)
     x_t         DEPTH·TILE          the features of a tile that are being read, transposed
     statistics  N_STATISTICS·TILE   of the rows of a tile
 
@@ -110,9 +111,15 @@ class Workspace(NamedTuple):
 
 
 @helper
+def panel_features(p):
+    """Features of a panel for the dtype at ``p``: what the registers hold of a row."""
+    return WIDTH * lane_count(p)
+
+
+@helper
 def feature_panels(problem, p):
-    """Panels of TILE features, the last one padded; ``p`` tells the dtype."""
-    return (problem.n_features + tile_rows(p) - 1) // tile_rows(p)
+    """Panels of features, the last one padded; ``p`` tells the dtype."""
+    return (problem.n_features + panel_features(p) - 1) // panel_features(p)
 
 
 @helper
@@ -122,21 +129,22 @@ def workspace_of(problem, scratch):
     tile = tile_rows(p)
     t = advance(p, problem.n_classes * problem.block_rows)
     packed = advance(t, problem.n_classes * tile)
-    x_t = advance(packed, feature_panels(problem, p) * tile * problem.block_rows)
+    n_packed = feature_panels(problem, p) * panel_features(p) * problem.block_rows
+    x_t = advance(packed, n_packed)
     return p, packed, Workspace(t, x_t, advance(x_t, DEPTH * tile))
 
 
 @helper
 def make_block(problem, number, p, packed):
     """Describe a block that is worked on in ``p`` and ``packed``."""
-    lanes, tile = lane_count(p), tile_rows(p)
+    lanes, panel = lane_count(p), panel_features(p)
     first = number * problem.block_rows
     rows = min(problem.block_rows, problem.n_rows - first)
     copied = problem.mode >= GRADIENT and needs_copy(problem, number, lanes)
     if copied:
-        return Block(first, rows, p, packed, copied, packed, tile, tile * problem.block_rows)
+        return Block(first, rows, p, packed, copied, packed, panel, panel * problem.block_rows)
     in_place = advance(as_pointer(problem.address, load(p)), first * problem.stride)
-    return Block(first, rows, p, packed, copied, in_place, problem.stride, tile)
+    return Block(first, rows, p, packed, copied, in_place, problem.stride, panel)
 
 
 @helper
@@ -144,11 +152,11 @@ def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
     """Transpose some features of a tile's rows of X, minus the centre, into ``x_t``.
 
     With ``keep`` they also go to the block's panels untransposed: panel q holds features
-    [q·TILE, (q+1)·TILE) of the whole block, row after row, and ``packed`` is this tile's place in
+    [q·PANEL, (q+1)·PANEL) of the whole block, row after row, and ``packed`` is this tile's place in
     the first. For each square of vectors ``lines`` cache lines at ``ahead`` are prefetched; returns
     ``ahead``, moved on.
     """
-    lanes, width = lane_count(packed), tile_rows(packed)
+    lanes, width, panel = lane_count(packed), tile_rows(packed), panel_features(packed)
     x, center = as_pointer(problem.address, problem.source), as_pointer(problem.center, packed)
     step, (start, stop) = problem.stride, features
     for r in range(0, tile.rows, lanes):
@@ -177,8 +185,8 @@ def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
             if keep:
                 if problem.mode == DIAGONAL:
                     vectors = square_rows(vectors)
-                panel = (d // width) * problem.block_rows * width + d % width
-                store_rows(advance(packed, panel + r * width), width, vectors)
+                first = (d // panel) * problem.block_rows * panel + d % panel
+                store_rows(advance(packed, first + r * panel), panel, vectors)
     return ahead
 
 
@@ -206,17 +214,19 @@ def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
         ahead = read_tile(problem, tile, (start, stop), x_t, packed, keep, ahead, lines)
         for panel in range(panel_count(n_logits)):
             k, height = panel_rows(panel, n_logits)
-            logits = advance(tile.z, k * width)
-            before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
-            contract(
-                height, WIDTH, stop - start,
-                advance(W, start * n_logits + k * (stop - start)), 1, height,
-                x_t, width,
-                logits, width,
-                before, before_row,
-                ahead, pace,
-            )  # fmt: skip
-            ahead += (stop - start) * pace
+            weights = advance(W, start * n_logits + k * (stop - start))
+            for r in range(0, tile.rows, panel_features(x_t)):  # as many rows as registers hold
+                logits = advance(tile.z, k * width + r)
+                before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
+                contract(
+                    height, WIDTH, stop - start,
+                    weights, 1, height,
+                    advance(x_t, r), width,
+                    logits, width,
+                    before, before_row,
+                    ahead, pace,
+                )  # fmt: skip
+                ahead += (stop - start) * pace
     return ahead
 
 
@@ -226,23 +236,24 @@ def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pa
 
     q is the panel's first vector of features, and ``classes`` are panels (first, stop) of them. If
     the gradient is ``fresh``, sums begin with HEIGHT numbers at ``start`` instead of what is there.
-    Panels of the gradient are K rows of TILE elements each, one panel after the other: in rows of D
-    the lines of a panel would compete for an eighth of the cache's sets where D is a power of two.
+    Panels of the gradient are K rows of PANEL elements each, one panel after the other: in rows of
+    D the lines of a panel would compete for an eighth of the cache's sets where D is a power of 2.
     """
     lanes, tile, n_classes = lane_count(block.p), tile_rows(block.p), problem.n_classes
+    row = panel_features(block.p)
     width = min(WIDTH, (problem.n_features + lanes - 1) // lanes - q)
     # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
     for first in range(0, block.rows, tile):
         x_tile = advance(block.x, q // WIDTH * block.panel_step + first * block.row_step)
         for panel in range(classes[0], classes[1]):
             k, height = panel_rows(panel, n_classes)
-            g = advance(gradient, (q * lanes * n_classes) + k * tile)
-            before, before_row = (start, 0) if fresh and first == 0 else (g, tile)
+            g = advance(gradient, (q * lanes * n_classes) + k * row)
+            before, before_row = (start, 0) if fresh and first == 0 else (g, row)
             contract(
                 height, width, min(tile, block.rows - first),
                 advance(block.p, first * n_classes + k * tile), tile, 1,
                 x_tile, block.row_step,
-                g, tile,
+                g, row,
                 before, before_row,
                 ahead, pace,
             )  # fmt: skip
@@ -252,8 +263,8 @@ def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pa
 
 @helper
 def write_input_grad(problem, tile, scratch):
-    """Write a tile's rows of (P - Y) W / denominator; ``scratch`` has room for 2·HEIGHT·TILE."""
-    width, dx = tile_rows(scratch), scratch
+    """Write a tile's rows of (P - Y) W / denominator; ``scratch`` has room for 2·HEIGHT·PANEL."""
+    width, dx = panel_features(scratch), scratch
     n_features, n_classes = problem.n_features, problem.n_classes
     W, out = as_pointer(problem.W, dx), as_pointer(problem.out, dx)
     zeros = advance(dx, HEIGHT * width)
@@ -266,7 +277,7 @@ def write_input_grad(problem, tile, scratch):
                 before = zeros if k == 0 else dx
                 contract(
                     height, WIDTH, min(DEPTH, n_classes - k),
-                    advance(tile.z, k * width + r), 1, width,
+                    advance(tile.z, k * tile_rows(dx) + r), 1, tile_rows(dx),
                     advance(W, k * n_features + d), n_features,
                     dx, width,
                     before, width,
@@ -321,7 +332,8 @@ def forward_tile(problem, terms, block, r, workspace, ahead, next_block):
     Returns ``ahead``, moved on by what has been prefetched of the next block, and the tile's loss.
     """
     t, x_t, statistics = workspace
-    z, place = advance(block.p, r * problem.n_classes), advance(block.packed, r * tile_rows(x_t))
+    z = advance(block.p, r * problem.n_classes)
+    place = advance(block.packed, r * panel_features(x_t))
     tile = Tile(block.first + r, min(tile_rows(x_t), block.rows - r), z, t, statistics)
     ahead = compute_logits(problem, tile, x_t, place, block.copied, ahead, next_block)
     return ahead, transform_tile(problem, terms, tile, x_t)
@@ -375,7 +387,7 @@ def transform_tile(problem, terms, tile, scratch):
 def bias_sums(problem, gradient):
     """Where in a slab the sums of the biases stand."""
     panels = feature_panels(problem, gradient)
-    return advance(gradient, problem.n_classes * panels * tile_rows(gradient))
+    return advance(gradient, problem.n_classes * panels * panel_features(gradient))
 
 
 @helper

@@ -31,7 +31,7 @@ from fastsoftmax._kernels.softmax.loops import (
     scale_variance_over,
     target_over,
 )
-from fastsoftmax._kernels.vector.emit import WIDTH
+from fastsoftmax._kernels.vector.emit import TILE_VECTORS
 from fastsoftmax._kernels.vector.exp_log import log
 from fastsoftmax._kernels.vector.lanes import lane, lane_numbers, sum_lanes
 from fastsoftmax._kernels.vector.simd import (
@@ -81,7 +81,7 @@ class Terms(NamedTuple):
 @helper
 def tile_rows(p):
     """Rows of a tile for the dtype at ``p``."""
-    return WIDTH * lane_count(p)
+    return TILE_VECTORS * lane_count(p)
 
 
 @helper

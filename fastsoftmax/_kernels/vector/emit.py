@@ -22,6 +22,10 @@ HAS_FMA = IS_ARM or bool(FEATURES & {"fma", "avx512f"})
 # the registers: 24 + 4 + 1 of 32, or 12 + 2 + 1 of 16.
 HEIGHT = 6
 WIDTH = 4 if IS_ARM or "avx512f" in FEATURES else 2
+# Vectors that the rows of a tile fill, a multiple of WIDTH. With two on AVX2, as many as registers
+# hold, (1M, 20, 3) took a seventh longer, in float64 half as long again, and wide problems a tenth.
+# With eight, (60k, 784, 10) took a tenth longer: a tile of its features did not stay in L2.
+TILE_VECTORS = 4
 
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 BYTE_POINTER = ir.IntType(8).as_pointer()
