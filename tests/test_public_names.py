@@ -53,7 +53,7 @@ NAMES = {
     "fastsoftmax.reference": REFERENCE,
     "fastsoftmax.linear_model": {
         "LogisticRegression": SAME_AS_SKLEARN,
-        # LogisticRegressionCV: SAME_AS_SKLEARN
+        "LogisticRegressionCV": SAME_AS_SKLEARN,
         "SoftmaxRegression": SOFTMAX_REGRESSION,
     },
     "fastsoftmax.sources": {
@@ -92,7 +92,7 @@ NAMES = {
 OBJECTIVE_MEMBERS = {
     "__call__": "(self, w)",
     "from_chunks": f"(source, *, n_features, n_classes, {STREAMED})",
-    # hess: "(self, w)"
+    "hess": "(self, w)",
     "hess_diag": "(self, w)",
     "hessp": "(self, w, v)",
     "pack": "(self, W, b=None)",
