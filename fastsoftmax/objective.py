@@ -106,13 +106,13 @@ class SoftmaxObjective:
     ((2, 3), (2,), True)
     """
 
-    size = _forwarded("size", "Length of the flat vector.")
-    n_rows = _forwarded("n_rows", "N, the number of rows.")
-    n_features = _forwarded("n_features", "D, the number of features.")
-    n_classes = _forwarded("n_classes", "K, the number of classes.")
-    l2 = _forwarded("l2", "The strength λ of the penalty λ‖W‖².")
-    fit_intercept = _forwarded("fit_intercept", "Whether b exists.")
-    dtype = _forwarded("dtype", "The precision of the arithmetic.")
+    size: int = _forwarded("size", "Length of the flat vector.")
+    n_rows: int = _forwarded("n_rows", "N, the number of rows.")
+    n_features: int = _forwarded("n_features", "D, the number of features.")
+    n_classes: int = _forwarded("n_classes", "K, the number of classes.")
+    l2: float = _forwarded("l2", "The strength λ of the penalty λ‖W‖².")
+    fit_intercept: bool = _forwarded("fit_intercept", "Whether b exists.")
+    dtype: np.dtype[Any] = _forwarded("dtype", "The precision of the arithmetic.")
 
     def __init__(
         self,

@@ -63,7 +63,7 @@ class LinearGrad(NamedTuple):
     input: Array | None
 
 
-def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Array:
     """e^x over its sum along ``axis``, as `scipy.special.softmax`; written to ``out`` if given."""
     x, dtype = _as_exponent(x), exp_dtype(np.asarray(x).dtype)
     with np.errstate(invalid="ignore"):
@@ -72,7 +72,7 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) ->
     return _written(p.astype(dtype, copy=False), out)
 
 
-def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Array:
     """Logarithm of softmax, exact where softmax underflows, as `scipy.special.log_softmax`."""
     x, dtype = _as_exponent(x), exp_dtype(np.asarray(x).dtype)
     top = np.amax(x, axis=axis, keepdims=True)
@@ -149,7 +149,7 @@ def _log(head: Array, rest: Array) -> tuple[Array, Array]:
     return out, np.sign(total)
 
 
-def _written(result: Any, out: Array | None) -> Any:
+def _written(result: Array, out: Array | None) -> Array:
     """Return the result, in ``out`` if there is one."""
     if out is None:
         return result

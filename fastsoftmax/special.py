@@ -50,7 +50,7 @@ _shared = fill_in(
 
 
 @_shared
-def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Array:
     r"""Softmax: :math:`e^{x_i} / \sum_j e^{x_j}` along an axis.
 
     <parameters>
@@ -71,7 +71,7 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) ->
 
 
 @_shared
-def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Any:
+def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) -> Array:
     r"""Logarithm of softmax: :math:`x_i - \log \sum_j e^{x_j}`, exact where softmax underflows.
 
     <parameters>
@@ -227,7 +227,7 @@ def _around(x: Array, axes: Sequence[int]) -> tuple[int, int, int]:
     return math.prod(shape[:first]), math.prod(shape[first:stop]), math.prod(shape[stop:])
 
 
-def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Any:
+def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Array:
     """Return softmax or log_softmax of x."""
     array = _as_numbers(x, "x")
     if out is not None:

@@ -1,5 +1,7 @@
 """Scores of rows by a linear model: one pass over X, and nothing large but the result."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastsoftmax import reference
@@ -11,7 +13,7 @@ from fastsoftmax.reference import Array
 
 __all__ = ["ARGMAX", "LOGITS", "LOG_SOFTMAX", "SOFTMAX", "score"]
 
-_BY_NUMPY = {
+_BY_NUMPY: dict[int, Callable[[Array], Array]] = {
     LOGITS: lambda Z: Z,
     SOFTMAX: lambda Z: reference.softmax(Z, axis=1),
     LOG_SOFTMAX: lambda Z: reference.log_softmax(Z, axis=1),
