@@ -1,4 +1,4 @@
-"""The command line: ``fastsoftmax train | predict | evaluate | info | warmup``.
+"""The command line: ``fastsoftmax train | predict | evaluate | coefficients | info | warmup``.
 
 Each command is a function, in the module of its name, whose parameters are the options.
 """
@@ -30,6 +30,7 @@ def _run() -> int:
             signal.signal(signal.SIGINT, _exit_at_once)
         import typer
 
+        from fastsoftmax.cli._coefficients import coefficients
         from fastsoftmax.cli._evaluate import evaluate
         from fastsoftmax.cli._info import info, warmup
         from fastsoftmax.cli._predict import predict
@@ -41,7 +42,7 @@ def _run() -> int:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     text = "Softmax regression on a CPU, on data of any size."
     application = typer.Typer(add_completion=False, no_args_is_help=True, help=text)
-    for command in (train, predict, evaluate, info, warmup):
+    for command in (train, predict, evaluate, coefficients, info, warmup):
         application.command()(command)
     # The base class of all usage errors lies in click, or in Typer's copy of it.
     usage_error: Any = typer.BadParameter.__mro__[1]

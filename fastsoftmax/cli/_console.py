@@ -1,9 +1,11 @@
 """What the commands print on."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -12,16 +14,30 @@ out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
 
 def print_table(title: str, rows: dict[str, str], head: str = "measure") -> None:
     """Print two columns: what ``head`` names, and its value."""
-    table = Table(head, "value", title=title)
+    table = Table(head, "value", title=escape(title))
     for row in rows.items():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     out.print(table)
 
 
 @contextlib.contextmanager
 def progress_line(title: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows a line, on a terminal in place of the one before."""
+    """Yield a function that shows text in place of that before, on a terminal; elsewhere none."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=out) as progress:
+    with Progress(*columns, console=out, disable=not out.is_terminal) as progress:
         task = progress.add_task(title, total=None)
         yield lambda text: progress.update(task, description=text)
+
+
+def seconds_left(history: Sequence[tuple[float, float]], goal: float) -> float | None:
+    """Estimate how long it takes until a gradient has fallen to a goal.
+
+    ``history`` has the time and the largest entry of the gradient at each iteration. It is taken to
+    go on falling as it did in the later half of them. None where that says nothing.
+    """
+    if len(history) < 4 or goal <= 0:
+        return None
+    (then, before), (now, last) = history[len(history) // 2 - 1], history[-1]
+    if not before > last > 0:
+        return None
+    return max((now - then) * math.log(last / goal) / math.log(before / last), 0.0)

@@ -9,6 +9,7 @@ import typer
 
 from fastsoftmax.cli._console import err, print_table
 from fastsoftmax.cli._model_files import SavedModel, load_model
+from fastsoftmax.cli._tables import warn_of_unseen
 from fastsoftmax.sources import ChunkSource, open_source
 from fastsoftmax.sources._formats import TABLES, Format, file_format
 from fastsoftmax.sources._labels import describe, match_labels
@@ -42,6 +43,7 @@ def evaluate(
             f"{describe(source.classes)}: {describe(unknown)}"
         )
     result = score(saved.model, source)
+    warn_of_unseen(source)
     rows = {"rows": f"{result.n_rows:,}", "accuracy": f"{result.accuracy:.4f}"}
     print_table(str(data), {**rows, "log-loss": f"{result.log_loss:.4f}"})
 
@@ -50,12 +52,11 @@ def open_for(
     saved: SavedModel, data: Path, target: str | None, zero_based: bool | None, **options: Any
 ) -> ChunkSource:
     """Open a data set that a model is to be applied to, by what the model says of its own."""
-    columns = None
     if file_format(data, options["format"]) in TABLES:
-        target, columns = target or saved.target, saved.columns
+        target = target or saved.target
     counted = saved.zero_based if zero_based is None else zero_based
-    options["zero_based"] = "auto" if counted is None else counted
-    source = open_source(data, target, columns, n_features=saved.model.n_features_in_, **options)
+    options |= {"zero_based": "auto" if counted is None else counted, "columns": saved.columns}
+    source = open_source(data, target, n_features=saved.model.n_features_in_, **options)
     names = source.feature_names
     if saved.feature_names and names and names != saved.feature_names:
         raise ValueError(f"{data}: expected the features {saved.feature_names}, got {names}")
@@ -77,7 +78,7 @@ def score(model: Any, source: ChunkSource) -> Score:
     numbers = np.append(match_labels(source.classes, model.classes_), -1)
     n_rows = correct = 0
     losses = []
-    for X, codes in source():
+    for X, codes, *_ in source():
         log_p, truth = model.predict_log_proba(X), numbers[codes]
         n_rows += len(truth)
         correct += int((log_p.argmax(axis=1) == truth).sum())

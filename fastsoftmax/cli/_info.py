@@ -1,9 +1,14 @@
-"""The commands ``info`` and ``warmup``: what is compiled, and for which machine."""
+"""The commands ``info`` and ``warmup``: a model, or what is compiled and for which machine."""
 
 import time
+from pathlib import Path
+from typing import Annotated
 
 import numba
 import numpy as np
+import typer
+from rich.markup import escape
+from rich.table import Table
 
 import fastsoftmax
 from fastsoftmax._evaluation.threads import n_threads, uses_team
@@ -11,10 +16,46 @@ from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.vector import emit
 from fastsoftmax._warmup import KERNELS
 from fastsoftmax.cli._console import out, print_table
+from fastsoftmax.cli._model_files import SavedModel, load_model
+from fastsoftmax.cli._tables import describe_column
+
+# So many classes are named.
+_MOST_CLASSES = 20
 
 
-def info() -> None:
-    """CPU features, lanes, threads and cache directory."""
+def info(
+    model: Annotated[Path | None, typer.Argument(help="Model file to describe.")] = None,
+) -> None:
+    """Describe a model; or else CPU features, lanes, threads and cache directory."""
+    if model is None:
+        _describe_machine()
+    else:
+        _describe_model(model, load_model(model))
+
+
+def _describe_model(path: Path, saved: SavedModel) -> None:
+    """Print a model's classes and columns, how they are read, and how it was made."""
+    model = saved.model
+    some = [str(label) for label in model.classes_[:_MOST_CLASSES].tolist()]
+    more = ", ..." * (len(model.classes_) > len(some))
+    rows = {"classes": f"{len(model.classes_):,}: {', '.join(some)}{more}"}
+    if saved.target:
+        rows["label column"] = saved.target
+    rows |= {"features": f"{model.n_features_in_:,}", "precision": str(model.coef_.dtype)}
+    made = saved.made or {"iterations": f"{model.n_iter_:,}"}
+    rows |= {name: text for name, text in made.items() if name != "classes"}
+    print_table(str(path), rows, head="what")
+    if saved.columns is None:
+        return
+    table = Table("column", "read as", "features", title="columns")
+    for column in saved.columns.columns:
+        how = describe_column(column)
+        table.add_row(escape(column.name), escape(how), f"{column.n_features:,}")
+    out.print(table)
+
+
+def _describe_machine() -> None:
+    """Print CPU features, lanes, threads and cache directory."""
     fastsoftmax.warmup((np.float32,), ("dense",))
     notable = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "neon", "sve")
     # Without JIT a kernel is a plain function; without a writable directory the path is None.

@@ -1,18 +1,23 @@
 """The format of model files: .npz archives without pickle."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastsoftmax.cli._files import replacing
+from fastsoftmax.cli._tables import columns_of_names
 from fastsoftmax.linear_model import SoftmaxRegression
+from fastsoftmax.reference import Array
+from fastsoftmax.sources import TableColumns
 from fastsoftmax.sources._archives import Header, read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-model"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _ARRAYS = ("coef", "intercept", "classes", "n_iter", "feature_names", "target")
-_SINCE_2 = ("columns", "zero_based")
+# What each version has beside these.
+_MORE = {1: (), 2: ("columns", "zero_based"), 3: ("zero_based", "table", "spread", "made")}
 # Model files are not compressed, but others may compress them: more is a trap.
 _MOST_TIMES = 100
 
@@ -21,16 +26,19 @@ class SavedModel(NamedTuple):
     """A fitted estimator, and what reading other files for it must follow.
 
     ``feature_names`` and ``target`` are the names that its features and its label column had, if
-    any; ``columns`` those of the columns of features, which may be columns of lists. ``zero_based``
-    says how columns of svmlight files are counted, if it is known. The type of labels is that of
-    ``model.classes_``.
+    any; ``columns`` says how the columns of a table became features. ``zero_based`` says how
+    columns of svmlight files are counted, if it is known. The type of labels is that of
+    ``model.classes_``. ``spread`` has the features' standard deviations in the training rows, and
+    ``made`` says how the model was made.
     """
 
     model: SoftmaxRegression
     feature_names: list[str] | None = None
     target: str | None = None
-    columns: list[str] | None = None
+    columns: TableColumns | None = None
     zero_based: bool | None = None
+    spread: Array | None = None
+    made: dict[str, str] | None = None
 
 
 def save_model(path: Path, saved: SavedModel) -> None:
@@ -38,6 +46,9 @@ def save_model(path: Path, saved: SavedModel) -> None:
     model, classes = saved.model, saved.model.classes_
     if classes.dtype.kind in "OT":  # strings out of pandas; anything else cannot be stored
         classes = np.array([str(label) for label in classes])
+    names, columns = saved.feature_names or [], saved.columns
+    if columns is None and names:
+        columns = columns_of_names(names, names)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -47,10 +58,12 @@ def save_model(path: Path, saved: SavedModel) -> None:
             intercept=model.intercept_,
             classes=classes,
             n_iter=np.array(model.n_iter_),
-            feature_names=np.array(saved.feature_names or [], dtype=str),
+            feature_names=np.array(names, dtype=str),
             target=np.array(saved.target or ""),
-            columns=np.array(saved.columns or saved.feature_names or [], dtype=str),
             zero_based=np.array([] if saved.zero_based is None else [saved.zero_based], bool),
+            table=np.array("" if columns is None else columns.to_json()),
+            spread=np.empty(0) if saved.spread is None else saved.spread,
+            made=np.array(json.dumps(saved.made or {})),
         )
 
 
@@ -67,11 +80,11 @@ def load_model(path: Path) -> SavedModel:
             f"{path}: model format {version} is newer than this version of fastsoftmax reads "
             f"({_FORMAT_VERSION}); upgrade it"
         )
-    stored = _ARRAYS if version < 2 else (*_ARRAYS, *_SINCE_2)
+    stored = (*_ARRAYS, *_MORE[version])
     _check_headers(path, read_headers(path, stored, _MOST_TIMES), stored)
     arrays = read_arrays(path, stored)
     coef, intercept, classes = arrays["coef"], arrays["intercept"], arrays["classes"]
-    for name in ("coef", "intercept", "classes"):
+    for name in ("coef", "intercept", "classes", *(["spread"] if "spread" in arrays else [])):
         if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
             raise ValueError(f"{path}: damaged model file: NaN or infinite values in {name}")
     if len(np.unique(classes)) < len(classes):
@@ -80,10 +93,33 @@ def load_model(path: Path) -> SavedModel:
     model = SoftmaxRegression()
     model.coef_, model.intercept_, model.classes_ = coef, intercept, classes
     model.n_features_in_, model.n_iter_ = coef.shape[1], _as_count(path, arrays, "n_iter")
-    columns = [str(name) for name in arrays.get("columns", names)]
     zero_based = next((bool(value) for value in arrays.get("zero_based", ())), None)
-    target = str(arrays["target"]) or None
-    return SavedModel(model, names or None, target, columns or None, zero_based)
+    target, spread = str(arrays["target"]) or None, arrays.get("spread", np.empty(0))
+    columns, made = _read_table(path, arrays, names)
+    if columns is not None:
+        names = columns.feature_names
+    return SavedModel(
+        model, names or None, target, columns, zero_based, spread if len(spread) else None, made
+    )
+
+
+def _read_table(
+    path: Path, arrays: dict[str, Array], names: list[str]
+) -> tuple[TableColumns | None, dict[str, str] | None]:
+    """Return how columns become features, and how the model was made."""
+    try:
+        made = json.loads(str(arrays.get("made", "{}")))
+        if not isinstance(made, dict) or not all(isinstance(made[name], str) for name in made):
+            raise ValueError("made: expected texts")
+        if "table" not in arrays:
+            columns = columns_of_names([str(name) for name in arrays.get("columns", names)], names)
+        else:
+            columns = TableColumns.from_json(str(arrays["table"]) or "[]")
+        if columns.n_features not in (0, arrays["coef"].shape[1]):
+            raise ValueError("columns of another number of features")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged model file: {error}") from None
+    return columns if columns.n_features else None, made or None
 
 
 def _check_headers(path: Path, headers: dict[str, Header], stored: tuple[str, ...]) -> None:
@@ -92,15 +128,20 @@ def _check_headers(path: Path, headers: dict[str, Header], stored: tuple[str, ..
         raise ValueError(f"{path}: damaged model file: no {', '.join(sorted(missing))}")
     K, D = (*headers["coef"].shape, 0, 0)[:2]
     shapes = {"coef": (K, D), "intercept": (K,), "classes": (K,), "target": (), "n_iter": ()}
+    shapes |= {name: () for name in ("table", "made") if name in stored}
     if (
         K < 2
         or D < 1
         or any(headers[name].shape != shape for name, shape in shapes.items())
-        or headers["feature_names"].shape not in ((0,), (D,))
+        or any(
+            name in headers and headers[name].shape not in ((0,), (D,))
+            for name in ("feature_names", "spread")
+        )
     ):
         raise ValueError(f"{path}: damaged model file: shapes do not belong together")
     kinds = {"classes": "biufU", "feature_names": "U", "target": "U", "columns": "U"}
-    kinds = {name: kind for name, kind in {**kinds, "zero_based": "b"}.items() if name in stored}
+    kinds |= {"zero_based": "b", "table": "U", "spread": "f", "made": "U"}
+    kinds = {name: kind for name, kind in kinds.items() if name in stored}
     dtypes = {name: header.dtype for name, header in headers.items()}
     if (
         dtypes["coef"] not in (np.float32, np.float64)

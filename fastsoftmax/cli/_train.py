@@ -1,6 +1,7 @@
 """The command ``train``: in memory where the data are small, by streaming them otherwise."""
 
 import dataclasses
+import shlex
 import subprocess
 import sys
 import time
@@ -11,18 +12,32 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 import fastsoftmax
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
-from fastsoftmax.cli._console import err, out, print_table, progress_line
+from fastsoftmax.cli._console import err, out, print_table, progress_line, seconds_left
 from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
+from fastsoftmax.cli._tables import (
+    CategoriesOption,
+    ClassWeightOption,
+    DropOption,
+    FeaturesOption,
+    MissingOption,
+    Spreads,
+    WeightOption,
+    balanced_weights,
+    split_names,
+    warn_of_columns,
+    warn_of_unseen,
+)
 from fastsoftmax.linear_model import SoftmaxRegression
 from fastsoftmax.linear_model._fitting import check_parameters, fit_prepared, prepare
-from fastsoftmax.sources import ArraySource, Chunks, ChunkSource, open_source
+from fastsoftmax.sources import ArraySource, Chunks, ChunkSource, TableSource, open_source
 
 Dtype = Literal["float32", "float64"]
 
@@ -47,45 +62,63 @@ def train(
     checkpoint_every: Annotated[float, typer.Option(help="Seconds from one to the next.")] = 2.0,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, if any.")] = False,
     stream: Annotated[bool, typer.Option(help="Stream the data even if they are small.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print warnings and errors alone.")] = False,
     compare: Annotated[bool, typer.Option(help="Time scikit-learn's fit as well.")] = False,
-    feature: Annotated[
-        list[str] | None, typer.Option(help="Column of features; repeat it for each.")
-    ] = None,
+    features: FeaturesOption = None,
+    drop: DropOption = None,
+    weight: WeightOption = None,
+    class_weight: ClassWeightOption = None,
+    missing: MissingOption = "error",
+    max_categories: CategoriesOption = 1000,
     format: FormatOption = None,
     zero_based: ZeroBasedOption = None,
 ) -> None:
     """Train on a data set, and say how well and how fast."""
+    out.quiet = quiet
     if not 0 < test_size < 1:
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
+    if compare and (weight or class_weight):
+        raise ValueError("--compare: expected neither --weight nor --class-weight beside it")
     resume = _check_files(output, checkpoint, resume)
-    counted = "auto" if zero_based is None else zero_based
-    source = _open(data, target, feature or None, format=format, zero_based=counted)
+    options: dict[str, Any] = {"format": format, "drop": split_names(drop), "weight": weight}
+    options |= {"missing": missing, "max_categories": max_categories, "learn": False}
+    options["zero_based"] = "auto" if zero_based is None else zero_based
+    source = _open(data, target, split_names(features), **options)
     for path in filter(None, (output, checkpoint)):
         check_apart(path, source.files)
     source.dtype = np.dtype(dtype)
-    training_rows, test_rows = _split(source, test_size, seed, stream)
-    compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES)
-    model = SoftmaxRegression(l2, tol=tol, max_iter=max_iter, fit_intercept=intercept)
+    training, test = _split(source, test_size, seed, stream)
+    compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES, _is_sparse(source))
+    of_class = balanced_weights(training) if class_weight else None
+    model = SoftmaxRegression(
+        l2, tol=tol, max_iter=max_iter, fit_intercept=intercept, class_weight=of_class
+    )
     # What the iterates depend on, beside the rows themselves.
     run: dict[str, Any] = {"version": fastsoftmax.__version__, "l2": l2, "tol": tol}
     run |= {"intercept": intercept, "dtype": dtype, "test_size": test_size, "seed": seed}
-    run |= {"features": source.feature_names}
-    fit = _Fit(model, training_rows, Checkpoints(checkpoint, run, checkpoint_every), resume)
+    run |= {"features": source.feature_names, "weight": weight, "class_weight": class_weight}
+    fit = _Fit(model, training, Checkpoints(checkpoint, run, checkpoint_every), resume)
     seconds = fit.run()
+    held_out = score(model, test)
+    warn_of_unseen(test if isinstance(test, TableSource) else source)
+    results = _results(fit, held_out, source)
     if output is not None:
-        saved = SavedModel(
-            model, source.feature_names, source.target, source.columns, source.zero_based
-        )
-        save_model(output, saved)
-        out.print(f"model written to {output}")
-    _print_results(data, fit, score(model, test_rows), seconds, compiled)
+        save_model(output, _saved(source, fit, results))
+        out.print(f"model written to {escape(str(output))}")
+    results |= {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
+    if (peak := _peak_memory()) is not None:
+        results["peak memory"] = f"{peak:,} MiB"
+    print_table(f"softmax regression on {data}", results)
     if compare:
-        compare_fits(model, training_rows, test_rows)
+        compare_fits(model, training, test)
 
 
 def _open(data: str, target: str | None, features: list[str] | None, **options: Any) -> ChunkSource:
     """Open a data set to train on, of at least two classes."""
     if data == "digits":
+        unused = (target, features, options["drop"], options["weight"])
+        if any(option is not None for option in unused) or options["missing"] != "error":
+            raise ValueError("digits: expected no options about columns, which are known")
         from sklearn.datasets import load_digits
 
         bunch = load_digits()  # 1797 real handwritten digits, 8x8 pixels
@@ -126,17 +159,30 @@ def _split(
 ) -> tuple[ChunkSource, ChunkSource]:
     """Return training and test rows: stratified in memory, each row drawn by itself in a stream."""
     if stream or (source.n_bytes > _MEMORY_BYTES and not isinstance(source, ArraySource)):
-        return source.split(test_size, seed)
+        training, test = source.split(test_size, seed)
+        if isinstance(training, TableSource) and isinstance(test, TableSource):
+            _learn(training, source, test)
+        return training, test
     from sklearn.model_selection import train_test_split
 
-    X, y = source.load()
+    if isinstance(source, TableSource):  # whose columns are learned from the training rows alone
+        y = source.labels()
+    else:
+        X, y = source.load()
     counts = np.unique(y, return_counts=True)[1]
     # Stratified only where every class has rows for both sides.
     stratify = y if counts.min() >= 2 and len(y) * test_size >= len(counts) else None
     sides = train_test_split(
         np.arange(len(y)), test_size=test_size, random_state=seed, stratify=stratify
     )
-    first, second = (ArraySource(source.path, X[rows], y[rows]) for rows in sides)
+    weight: list[Any] = []
+    if isinstance(source, TableSource):
+        _learn(source.choose(sides[0]), source)
+        X, y, *weight = source.load()
+    first, second = (
+        ArraySource(source.path, X[rows], y[rows], *(array[rows] for array in weight))
+        for rows in sides
+    )
     if len(first.classes) < 2:
         raise ValueError(f"{source.path}: expected training rows of at least two classes, got one")
     for _ in first():  # the first pass computes the digest, which checkpoints hold
@@ -144,15 +190,28 @@ def _split(
     return first, second
 
 
-def _warm_up(dtype: np.dtype[Any], large: bool) -> float:
+def _learn(training: TableSource, *others: Any) -> None:
+    """Learn the columns of training rows, for other sources of the same file as well."""
+    columns = training.learn_columns()
+    for source in others:
+        source.use_columns(columns)
+    warn_of_columns(training)
+
+
+def _is_sparse(source: ChunkSource) -> bool:
+    """Whether the features are known to be CSR."""
+    return isinstance(source, TableSource) and bool(source.columns and source.columns.is_sparse)
+
+
+def _warm_up(dtype: np.dtype[Any], large: bool, sparse: bool) -> float:
     """Load or compile the kernels, and return the seconds it took."""
-    started = time.perf_counter()
+    started, kernel = time.perf_counter(), "sparse" if sparse else "dense"
     with out.status("compiling kernels (once; later runs load them from disk)"):
         if large:
             # Compiling leaves 0.15 GB of memory in use: let it be that of another process.
-            code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'], ['dense'])"
+            code = f"import fastsoftmax; fastsoftmax.warmup(['{dtype}'], ['{kernel}'])"
             subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-        fastsoftmax.warmup((dtype,), ("dense",))
+        fastsoftmax.warmup((dtype,), (kernel,))
     return time.perf_counter() - started
 
 
@@ -166,16 +225,21 @@ class _Fit:
     resume: bool
     passes: int = 1
     rows: int = 0
-    line: str = "first passes"
+    line: str = "first pass"
+    is_counted: bool = False
+    history: list[tuple[float, float]] = dataclasses.field(default_factory=list)
 
     def run(self) -> float:
         """Fit, and return the seconds it took."""
         source = self.source
-        X, y = Chunks(self._chunks, source.n_features, source.classes), None
+        self.spreads = Spreads(source.n_features)
+        # scikit-learn's checks refuse decimals as labels; weights of classes are by their numbers.
+        X: Any = Chunks(self._chunks, source.n_features, np.arange(len(source.classes)))
+        y = weight = None
         if isinstance(source, ArraySource):
-            X, y = source.X, source.y
-            if source.classes.dtype.kind == "f":  # scikit-learn's checks refuse decimals as labels
-                y = np.searchsorted(source.classes, np.asarray(source.y))
+            X, weight = source.X, source.sample_weight
+            y = np.searchsorted(source.classes, np.asarray(source.y))
+            self.spreads.add(X)
         with (
             progress_line("training") as self._show,
             warnings.catch_warnings(record=True, action="always") as caught,
@@ -183,7 +247,8 @@ class _Fit:
             self._started = time.perf_counter()
             try:
                 check_parameters(self.model)
-                fit_prepared(self.model, prepare(self.model, X, y), self._progress, self._state)
+                prepared = prepare(self.model, X, y, weight)
+                fit_prepared(self.model, prepared, self._progress, self._state)
             except KeyboardInterrupt:
                 self.checkpoints.write()
                 raise
@@ -196,8 +261,11 @@ class _Fit:
 
     def _chunks(self) -> Iterator[Any]:
         """Stream the training rows, and count them."""
-        for X, codes in self.source():
-            yield X, codes
+        is_first, self.is_counted = not self.is_counted, True
+        for X, codes, *weight in self.source():
+            if is_first:
+                self.spreads.add(X)
+            yield X, codes, *weight
             self.rows += len(codes)
             self._show_line()
 
@@ -218,32 +286,49 @@ class _Fit:
         state, norm, self.passes = last.state, last.gradient_norm, last.passes
         if isinstance(self.source, ArraySource):
             self.rows = self.passes * self.source.n_rows
-        self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {norm:.1e}"
+        goal = f"{norm:.1e} (goal {self.model.tol:.0e})"
+        self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {goal}"
+        self.history.append((time.perf_counter(), norm))
         self._show_line()
         self.checkpoints(last)
 
     def _show_line(self) -> None:
-        passes = self.rows / self.source.n_rows
-        speed = self.rows / (time.perf_counter() - self._started)
-        self._show(f"{self.line}, pass {passes:.1f}, {speed / 1e6:.2f}M rows/s")
+        n_rows, now = self.source.n_rows, time.perf_counter()
+        passes, rows = divmod(self.rows, n_rows)
+        parts = [f"pass {passes + (rows > 0)}"]
+        if not isinstance(self.source, ArraySource):
+            parts[0] += f", {rows or n_rows:,} of {n_rows:,} rows"
+        parts.append(f"{self.rows / (now - self._started) / 1e6:.2f}M rows/s")
+        if (left := seconds_left(self.history, self.model.tol)) is not None:
+            minutes, seconds = divmod(max(round(left - now + self.history[-1][0]), 0), 60)
+            parts.append(f"about {minutes}:{seconds:02} left (an estimate)")
+        self._show(f"{self.line}\n  {', '.join(parts)}")
 
 
-def _print_results(data: str, fit: _Fit, held_out: Score, seconds: float, compiled: float) -> None:
-    """Print what was trained on, how long it took, and the score."""
-    model, source = fit.model, fit.source
-    rows = {
-        "training rows": f"{source.n_rows:,}",
-        "features": f"{source.n_features:,}",
+def _results(fit: _Fit, held_out: Score, source: ChunkSource) -> dict[str, str]:
+    """Say what was trained on, and the score."""
+    model, training, columns = fit.model, fit.source, getattr(source, "columns", None)
+    features = f"{training.n_features:,}"
+    if columns is not None and len(columns.names) != columns.n_features:
+        n_columns = len(columns.names)
+        features += f", from {n_columns:,} column{'s' * (n_columns != 1)}"
+    return {
+        "training rows": f"{training.n_rows:,}",
+        "features": features + ", as CSR" * _is_sparse(source),
         "classes": f"{len(model.classes_):,}",
         "iterations, passes over the data": f"{model.n_iter_:,}, {fit.passes:,}",
         f"accuracy on {held_out.n_rows:,} held-out rows": f"{held_out.accuracy:.4f}",
         "log-loss on them": f"{held_out.log_loss:.4f}",
-        "loading or compiling kernels": f"{compiled:.2f} s",
-        "training": f"{seconds:.3f} s",
     }
-    if (peak := _peak_memory()) is not None:
-        rows["peak memory"] = f"{peak:,} MiB"
-    print_table(f"softmax regression on {data}", rows)
+
+
+def _saved(source: ChunkSource, fit: _Fit, results: dict[str, str]) -> SavedModel:
+    """Return all that a model file holds."""
+    made = {"command": shlex.join(["fastsoftmax", *sys.argv[1:]])} | results
+    made["version of fastsoftmax"] = fastsoftmax.__version__
+    columns = source.columns if isinstance(source, TableSource) else None
+    names, spread = source.feature_names, fit.spreads.result()
+    return SavedModel(fit.model, names, source.target, columns, source.zero_based, spread, made)
 
 
 def _peak_memory() -> int | None:

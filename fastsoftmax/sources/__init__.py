@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from fastsoftmax._evaluation import validate
 from fastsoftmax.sources._arrays import ArraySource, NpySource, open_npz
 from fastsoftmax.sources._chunk_source import ChunkSource
+from fastsoftmax.sources._columns import Missing, TableColumns
 from fastsoftmax.sources._formats import TABLES, Format, file_format
 from fastsoftmax.sources._labels import describe
+from fastsoftmax.sources._table_source import TableOptions, TableSource
 
-__all__ = ["ArraySource", "ChunkSource", "Chunks", "open_source"]
+__all__ = ["ArraySource", "ChunkSource", "Chunks", "TableColumns", "TableSource", "open_source"]
 
 
 class Chunks(NamedTuple):
@@ -69,11 +72,22 @@ def open_source(
     classes: Any = None,
     zero_based: bool | Literal["auto"] = "auto",
     n_features: int | None = None,
+    drop: list[str] | None = None,
+    weight: str | None = None,
+    missing: Missing = "error",
+    max_categories: int = 1000,
+    columns: TableColumns | None = None,
+    learn: bool = True,
 ) -> ChunkSource:
     r"""Open a data set for `SoftmaxRegression.fit` or `SoftmaxObjective.from_chunks`.
 
     Opening reads all labels once, to find ``classes``. While features are streamed, two chunks are
     in memory at a time, and what decoding the next one takes. A .npz file is read as a whole.
+
+    Columns of text, categories or truth values become one feature a value, whose names are those
+    that scikit-learn's OneHotEncoder makes (``city_Oslo``); the values are learned in a pass over
+    the rows, and a value that was not among them is none of these features. Where there are many,
+    X is a CSR matrix.
 
     Parameters
     ----------
@@ -103,6 +117,22 @@ def open_source(
         a second file pass the first one's attribute ``zero_based``, and its ``n_features``.
     n_features : int, optional
         The number of features that is expected. An svmlight file may have fewer.
+    drop : list of str, optional
+        Columns that are no features.
+    weight : str, optional
+        Column of the weights of rows, which then are the third item of chunks.
+    missing : {"error", "mean", "zero"}, default "error"
+        What a missing number of a table is: an error, or the mean of the others or 0. Columns with
+        missing numbers have a second feature, ``missingindicator_`` before its name, which says
+        where. A missing text is a value of its own.
+    max_categories : int, default 1000
+        The most values that a column of text may have.
+    columns : TableColumns, optional
+        What the columns of a table are: the attribute ``columns`` of the source that a model was
+        trained on. By default this is learned from the rows.
+    learn : bool, default True
+        Whether to learn it now. If not, call ``learn_columns`` or ``use_columns`` before a pass,
+        for example on one side of a split.
 
     Returns
     -------
@@ -132,24 +162,37 @@ def open_source(
     ... )
     >>> round(obj.value(obj.x0), 4)
     0.6931
+    >>> _ = path.write_text("length,site,kind\n1.5,hill,rose\n,lake,lily\n2.5,hill,lily\n")
+    >>> source = open_source(path, target="kind", missing="mean")
+    >>> source.feature_names
+    ['length', 'missingindicator_length', 'site_hill', 'site_lake']
+    >>> source.load()[0].tolist()
+    [[1.5, 0.0, 1.0, 0.0], [2.0, 1.0, 0.0, 1.0], [2.5, 0.0, 1.0, 0.0]]
     """
     path = Path(path)
     kind = file_format(path, format)
-    if kind not in TABLES and (target is not None or features is not None):
-        raise ValueError(f"{path}: target and features are for files whose columns have names")
+    named = any(argument is not None for argument in (target, features, drop, weight))
+    if kind not in TABLES and (named or missing != "error"):
+        raise ValueError(
+            f"{path}: target, features, drop, weight and missing are for files whose columns have "
+            "names"
+        )
     if kind in TABLES and labelled and target is None:
-        raise ValueError(f"{path}: no labels: name their column with target")
+        raise ValueError(f"{path}: no labels: name their column (--target; in Python target)")
     source: ChunkSource
-    if kind == "parquet":
-        from fastsoftmax.sources._parquet import ParquetSource
-
-        any_name = format is not None
-        source = ParquetSource(path, target if labelled else None, features, chunk_rows, any_name)
-    elif kind in TABLES:
-        from fastsoftmax.sources._text import CSVSource
-
-        separator = "," if kind == "csv" else "\t"
-        source = CSVSource(path, target if labelled else None, features, chunk_rows, separator)
+    if kind in TABLES:
+        if missing not in get_args(Missing):
+            raise ValueError(f'missing: expected "error", "mean" or "zero", got {missing!r}')
+        if columns is not None and (features is not None or drop is not None):
+            raise ValueError("columns: expected neither features nor drop beside it")
+        validate.as_count(max_categories, "max_categories", at_least=1)
+        target, weight = (target, weight) if labelled else (None, None)
+        options = TableOptions(
+            target, features, drop, weight, missing, max_categories, columns, chunk_rows
+        )
+        source = _open_table(path, kind, options, any_name=format is not None)
+        if learn and source.columns is None:
+            source.learn_columns()
     elif kind == "svmlight":
         from fastsoftmax.sources._text import SvmlightSource
 
@@ -159,7 +202,8 @@ def open_source(
         source = open_npz(path, chunk_rows, labelled)
     else:
         source = NpySource(path, chunk_rows, labelled)
-    if n_features is not None and source.n_features != n_features:
+    learned = kind not in TABLES or learn
+    if n_features is not None and learned and source.n_features != n_features:
         raise ValueError(f"{path}: expected {n_features} features, got {source.n_features}")
     if classes is not None and labelled:
         unknown = source.use_classes(classes)
@@ -169,3 +213,14 @@ def open_source(
                 f"others, {describe(unknown)}"
             )
     return source
+
+
+def _open_table(path: Path, kind: Format, options: TableOptions, any_name: bool) -> TableSource:
+    """Open a file whose columns have names."""
+    if kind == "parquet":
+        from fastsoftmax.sources._parquet import ParquetSource
+
+        return ParquetSource(path, options, any_name)
+    from fastsoftmax.sources._text import CSVSource
+
+    return CSVSource(path, options, "," if kind == "csv" else "\t")

@@ -26,7 +26,7 @@ class NpySource(ChunkSource):
                 )
         files = [file for pair in self._pairs for file in pair if file is not None]
         super().__init__(path, first.shape[1], None, files)
-        self._rows = self._chunk_rows(chunk_rows, first.itemsize)
+        self._rows = self._chunk_rows(chunk_rows, first.shape[1] * first.itemsize)
         if labelled:
             self._find_classes(
                 (str(y_file), map_array(y_file)) for _, y_file in self._pairs if y_file
@@ -54,6 +54,8 @@ class ArraySource(ChunkSource):
         The features, kept as the attribute ``X``.
     y : ndarray of shape (n_rows,) or None
         The labels, kept as the attribute ``y``.
+    sample_weight : ndarray of shape (n_rows,), optional
+        Weights of the rows, kept as the attribute ``sample_weight``.
     feature_names : list of str, optional
         Names of the columns of X.
     files : list of Path, optional
@@ -72,20 +74,24 @@ class ArraySource(ChunkSource):
         path: Path,
         X: Any,
         y: Array | None,
+        sample_weight: Array | None = None,
         *,
         feature_names: list[str] | None = None,
         files: list[Path] | None = None,
         chunk_rows: int | None = None,
     ) -> None:
         super().__init__(path, X.shape[1], feature_names, files or [])
-        self.X, self.y = X, y
-        self._rows = self._chunk_rows(chunk_rows, X.dtype.itemsize)
+        self.X, self.y, self.sample_weight = X, y, sample_weight
+        self._rows = self._chunk_rows(chunk_rows, X.shape[1] * X.dtype.itemsize)
         if y is not None:
             self._find_classes([(str(path), y)])
 
     def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
         for start in range(0, self.X.shape[0], self._rows):
-            yield _chunk(self.path, self.X, self.y if labelled else None, start, self._rows)
+            chunk = _chunk(self.path, self.X, self.y if labelled else None, start, self._rows)
+            if labelled and self.sample_weight is not None:
+                chunk = chunk._replace(weight=self.sample_weight[start : start + chunk.n_rows])
+            yield chunk
 
 
 def open_npz(path: Path, chunk_rows: int | None, labelled: bool) -> ArraySource:

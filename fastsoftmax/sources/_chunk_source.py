@@ -2,7 +2,6 @@
 
 import copy
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -25,18 +24,22 @@ class UntakenChunk(NamedTuple):
 
     ``where`` names the file and the rows in error messages. ``take(None)`` returns the features of
     all ``n_rows`` rows, ``take(numbers)`` those of the rows with these numbers in the chunk. Labels
-    are as the file has them, or None where the reader was asked for none.
+    are as the file has them, or None where the reader was asked for none; ``weight`` has the rows'
+    weights, if there are any.
     """
 
     where: str
     n_rows: int
     take: Callable[[Array | None], Any]
     labels: Array | None
+    weight: Array | None = None
 
     @classmethod
-    def of_matrix(cls, where: str, X: Any, labels: Array | None) -> Self:
+    def of_matrix(
+        cls, where: str, X: Any, labels: Array | None, weight: Array | None = None
+    ) -> Self:
         """Return a chunk whose features are an array or a CSR matrix already."""
-        return cls(where, X.shape[0], lambda rows: X if rows is None else X[rows], labels)
+        return cls(where, X.shape[0], lambda rows: X if rows is None else X[rows], labels, weight)
 
 
 class ChunkSource:
@@ -54,10 +57,8 @@ class ChunkSource:
         Number of columns of X.
     feature_names : list of str or None
         Names of the columns of X, if the file has names.
-    columns : list of str or None
-        Names of the file's columns that hold them: each one of lists holds several features.
-    target : str or None
-        Name of the column of the labels, if it has one.
+    target, weight : str or None
+        Names of the columns of the labels and of the weights of rows, if there are any.
     classes : ndarray of shape (n_classes,)
         The distinct labels, sorted, unless `use_classes` was called; a code is an index into them.
     zero_based : bool or None
@@ -92,14 +93,16 @@ class ChunkSource:
         self, path: Path, n_features: int, names: list[str] | None, files: list[Path] | None = None
     ) -> None:
         self.path, self.n_features, self.feature_names = path, n_features, names
-        self.columns, self.n_rows = names, 0
+        self.n_rows = 0
         self.target: str | None = None
+        self.weight: str | None = None
         self.classes: Array = np.empty(0)
         self.digest: tuple[int, ...] = ()
         self.dtype: np.dtype[Any] | None = None
         self._found: Array = np.empty(0)  # the distinct labels as the file has them, sorted
         self._codes: Array | None = None  # of each of them, where it is not its index
-        self._sides: list[tuple[Any, int, bool]] = []  # seed, threshold and side of each split
+        # Of each split its seed, threshold and side; or the rows that were chosen, all of them.
+        self._sides: list[tuple[Any, int, bool] | Array] = []
         self._total = 0  # number of rows of which these are one side
         self._stamps = {file: _stamp(file) for file in ([path] if files is None else files)}
 
@@ -113,8 +116,8 @@ class ChunkSource:
         """About how much memory all rows would take."""
         return self.n_rows * self.n_features * np.dtype(np.float64).itemsize
 
-    def __call__(self) -> Iterator[tuple[Any, Array]]:
-        """Stream all rows and the codes of their labels.
+    def __call__(self) -> Iterator[Any]:
+        """Stream all rows and the codes of their labels, and their weights if there are any.
 
         Features are checked to be finite until the first pass is complete, labels in every pass.
 
@@ -124,19 +127,31 @@ class ChunkSource:
             Valid until the next chunk but one is asked for, which may be written over it.
         codes : ndarray of shape (rows of the chunk,)
             Indices into ``classes``.
+        sample_weight : ndarray of shape (rows of the chunk,)
+            Only where the source has weights.
         """
         sums = (0, 0)
-        for where, X, labels in self._pass(labelled=True):
-            codes = self._index(where, labels)
-            if codes is None:
-                raise ValueError(f"{where}: labels that were not there when the source was opened")
-            if self._codes is not None:
-                codes = self._codes[codes]
+        for where, X, labels, weight in self._pass(labelled=True):
+            codes = self.encode_labels(where, labels)
+            rest = () if weight is None else (weight,)
             if not self.digest:
                 _check_finite(where, X, self.feature_names)
-                sums = _checksum(X, sums[0]), zlib.crc32(codes.astype(np.int64).data, sums[1])
-            yield X, codes
+                if weight is not None and not weight.min() >= 0:
+                    column = f'column "{self.weight}": ' if self.weight else ""
+                    raise ValueError(f"{where}: {column}expected weights >= 0, got {weight.min()}")
+                of_rows = zlib.crc32(codes.astype(np.int64).data, sums[1])
+                for array in rest:
+                    of_rows = zlib.crc32(np.ascontiguousarray(array).data, of_rows)
+                sums = _checksum(X, sums[0]), of_rows
+            yield X, codes, *rest
         self.digest = self.digest or sums
+
+    def encode_labels(self, where: str, labels: Array) -> Array:
+        """Return the codes of labels as the file has them."""
+        codes = self._index(where, labels)
+        if codes is None:
+            raise ValueError(f"{where}: labels that were not there when the source was opened")
+        return codes if self._codes is None else self._codes[codes]
 
     def features(self) -> Iterator[Any]:
         """Stream the features of all rows, without their labels.
@@ -146,11 +161,11 @@ class ChunkSource:
         X : ndarray or CSR matrix of shape (rows of the chunk, n_features)
             Checked to be finite; valid until the next chunk but one is asked for.
         """
-        for where, X, _ in self._pass(labelled=False):
+        for where, X, *_ in self._pass(labelled=False):
             _check_finite(where, X, self.feature_names)
             yield X
 
-    def load(self) -> tuple[Any, Array]:
+    def load(self) -> Any:
         """Read all rows into memory.
 
         Returns
@@ -159,11 +174,15 @@ class ChunkSource:
             The features.
         y : ndarray of shape (n_rows,)
             The labels themselves, not their codes.
+        sample_weight : ndarray of shape (n_rows,)
+            Only where the source has weights.
         """
         if self._codes is not None and (self._codes < 0).any():
             raise ValueError(f"{self.path}: labels that are not among the classes")
-        matrices, codes = zip(*((X.copy(), codes) for X, codes in self()), strict=True)
-        return stack(matrices), self.classes[np.concatenate(codes)]
+        chunks = ((X.copy(), *rest) for X, *rest in self())
+        matrices, codes, *weights = zip(*chunks, strict=True)
+        y = self.classes[np.concatenate(codes)]
+        return stack(matrices), y, *(np.concatenate(weight) for weight in weights)
 
     def use_classes(self, classes: Any) -> Array:
         """Have codes be indices into these classes, for example those of a model.
@@ -233,31 +252,59 @@ class ChunkSource:
                 raise ValueError(f"{self.path}: {self.n_rows} rows are too few to split")
         return sources
 
-    def _pass(self, labelled: bool) -> Iterator[tuple[str, Any, Any]]:
-        """Yield where each chunk comes from, its X and its labels, on this side of a split."""
+    def choose(self, rows: Array) -> Self:
+        """Return a source of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their numbers, in any order; the rows keep theirs.
+
+        Returns
+        -------
+        ChunkSource
+            The source of these rows.
+        """
+        source, chosen = copy.copy(self), np.zeros(self.n_rows, bool)
+        if self._sides:
+            raise ValueError("expected a source that was not split")
+        chosen[rows] = True
+        source.digest, source._total, source._sides = (), self.n_rows, [chosen]
+        source.n_rows = int(chosen.sum())
+        return source
+
+    def _pass(self, labelled: bool) -> Iterator[tuple[str, Any, Any, Any]]:
+        """Yield where each chunk comes from, its X, labels and weights, on this side of a split."""
+        for where, X, labels, weight in self._taken(self._read(labelled)):
+            if self.dtype is not None:
+                with np.errstate(over="ignore"):  # what overflows is found to be infinite later
+                    X = X.astype(self.dtype, copy=False)
+            yield where, X, labels, weight
+
+    def _taken(self, chunks: Iterable[UntakenChunk]) -> Iterator[tuple[str, Any, Any, Any]]:
+        """Take the rows of chunks that are on this side of a split."""
         for file, stamp in self._stamps.items():
             if _stamp(file) != stamp:
                 raise ValueError(f"{file}: changed since it was opened")
         first = 0
-        for where, n_rows, take, labels in self._read(labelled):
+        for where, n_rows, take, *rest in chunks:
             numbers = None
             if self._sides:
                 numbers = self._numbers(first, n_rows)
-                labels = None if labels is None else labels[numbers]
+                rest = [None if array is None else array[numbers] for array in rest]
             first += n_rows
-            if (n_rows if numbers is None else len(numbers)) == 0:
-                continue
-            X = take(numbers)
-            if self.dtype is not None:
-                with np.errstate(over="ignore"):  # what overflows is found to be infinite later
-                    X = X.astype(self.dtype, copy=False)
-            yield where, X, labels
+            if (n_rows if numbers is None else len(numbers)) > 0:
+                yield where, take(numbers), *rest
 
     def _numbers(self, first: int, n_rows: int) -> Array:
         """Return which of the rows from ``first`` on are on this side of all splits."""
         # A seed and a row's number alone decide; the probability is threshold / 2^64.
         kept = np.ones(n_rows, bool)
-        for seed, threshold, drawn in self._sides:
+        for side in self._sides:
+            if isinstance(side, np.ndarray):
+                kept &= side[first : first + n_rows]
+                continue
+            seed, threshold, drawn = side
             numbers = np.random.PCG64(seed).advance(first).random_raw(n_rows)
             kept &= (numbers < threshold) == drawn
         return np.flatnonzero(kept)
@@ -266,11 +313,10 @@ class ChunkSource:
         """Yield all rows of the files, with or without their labels."""
         raise NotImplementedError
 
-    def _chunk_rows(self, chunk_rows: int | None, itemsize: int) -> int:
+    def _chunk_rows(self, chunk_rows: int | None, bytes_per_row: int) -> int:
         """Return ``chunk_rows``, or where that is None as many rows as fill the usual size."""
         if chunk_rows is None:
-            bytes_per_row = max(self.n_features, 1) * itemsize
-            return max(_CHUNK_BYTES // bytes_per_row // _MIN_ROWS, 1) * _MIN_ROWS
+            return max(_CHUNK_BYTES // max(bytes_per_row, 1) // _MIN_ROWS, 1) * _MIN_ROWS
         if chunk_rows < 1:
             raise ValueError(f"chunk_rows: expected at least 1, got {chunk_rows}")
         return int(chunk_rows)
@@ -291,37 +337,6 @@ class ChunkSource:
     def _index(self, where: str, labels: Array) -> Array | None:
         """Return the index of each label among those found, None if one is not there."""
         return _labels.index_among(_labels.as_labels(where, labels), self._found)
-
-
-def select_columns(
-    path: Path,
-    present: list[str],
-    target: str | None,
-    features: list[str] | None,
-    left_out: Callable[[str], Any],
-) -> list[str]:
-    """Return the columns of the features, by default all that are not ``left_out``; check all."""
-    twice = [name for name, count in Counter(present).items() if count > 1]
-    twice += [name for name, count in Counter(features).items() if count > 1]
-    if twice:
-        raise ValueError(f"{path}: columns whose names occur more than once: {_listed(twice)}")
-    if target is not None and target not in present:
-        raise ValueError(f'{path}: no column "{target}"; there are {_listed(present)}')
-    if features is None:
-        names = [name for name in present if name != target and not left_out(name)]
-    else:
-        names = list(features)
-    if target in names:
-        raise ValueError(f'{path}: column "{target}": expected labels or a feature, not both')
-    missing = [name for name in names if name not in present]
-    if missing or not names:
-        raise ValueError(f"{path}: missing feature columns: {_listed(missing) or 'all of them'}")
-    return names
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first few names as text."""
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _stamp(file: Path) -> tuple[int, int]:

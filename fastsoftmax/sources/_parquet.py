@@ -2,27 +2,34 @@
 
 import contextlib
 import functools
-import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.stream import read_ahead
 from fastsoftmax.reference import Array
-from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
+from fastsoftmax.sources._columns import (
+    ALLOW_MISSING,
+    Coded,
+    Column,
+    drop_hint,
+    refuse_dates,
+    select_columns,
+)
 from fastsoftmax.sources._formats import files_of, named_format
-from fastsoftmax.sources._table_rows import Columns
+from fastsoftmax.sources._table_source import TableChunk, TableChunks, TableOptions, TableSource
 
 try:
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.dataset
     import pyarrow.parquet as pq
+
+    from fastsoftmax.sources import _arrow as arrow
 except ImportError as error:
     raise ImportError('reading Parquet needs pip install "fastsoftmax[parquet]"') from error
 
@@ -61,8 +68,13 @@ class _File(NamedTuple):
         groups = f"row group {low}" if low == high else f"row groups {low} to {high}"
         return f"{self.path}: {groups}"
 
-    def batches(self, names: list[str], n_rows: int) -> Iterator[tuple[int, Any]]:
-        """Decode columns; yield the number of each batch's first row, and about ``n_rows`` rows."""
+    def batches(
+        self, names: list[str], n_rows: int, texts: Sequence[str] = ()
+    ) -> Iterator[tuple[int, Any]]:
+        """Decode columns; yield the number of each batch's first row, and about ``n_rows`` rows.
+
+        Of ``texts`` the codes are wanted, which the file has as well.
+        """
         # pyarrow's own threads decode, a task for each column and batch. Threads of ours with some
         # columns each took 2.28 s instead of 2.36 for a whole pass, which was not worth their code.
         # Decoding alone took them 1.2 s of both cores; pyarrow's took 1.6 for batches of 20,000
@@ -71,6 +83,8 @@ class _File(NamedTuple):
         stored = [name for name in names if name not in self.constants]
         buffer = min(_BUFFER_BYTES, max(_BUFFERS_BYTES // max(len(stored), 1), 4096))
         options: Any = {"pre_buffer": False, "buffer_size": buffer}
+        # A pass over (1M, 6) columns of texts took 0.61 s, of their codes 0.10.
+        options["read_dictionary"] = [name for name in texts if self._is_text(name)]
         try:
             with pq.ParquetFile(self.path, metadata=self.footer, **options) as file:
                 for batch in file.iter_batches(n_rows, columns=stored, use_threads=True):
@@ -84,122 +98,135 @@ class _File(NamedTuple):
             where = self.where(first, min(first + n_rows, self.footer.num_rows))
             raise ValueError(f"{where}: not readable: {error}") from None
 
+    def _is_text(self, name: str) -> bool:
+        """Whether a column is stored as texts."""
+        return (
+            name not in self.constants
+            and arrow.label_kind(self.schema.field(name).type) == "string"
+        )
 
-class ParquetSource(ChunkSource):
+
+class ParquetSource(TableSource):
     """A Parquet file, or a directory of them in the order of their names.
 
-    A thread has batches decoded ahead, and meanwhile the columns of the batch before are put side
-    by side in one of two blocks of rows.
+    A thread has batches decoded ahead.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        target: str | None,
-        features: list[str] | None,
-        chunk_rows: int | None,
-        any_name: bool,
-    ) -> None:
-        self._files = _open_all(path, any_name)
+    def __init__(self, path: Path, options: TableOptions, any_name: bool) -> None:
+        self._files, known = _open_all(path, any_name), options.columns
         schema = self._files[0].schema
-        index = _index_columns(self._files[0].path, schema)
-        columns = select_columns(path, schema.names, target, features, index)
+        names = select_columns(
+            path,
+            schema.names,
+            target=options.target,
+            weight=options.weight,
+            features=options.features if known is None else known.names,
+            drop=options.drop,
+            left_out=_index_columns(self._files[0].path, schema),
+        )
+        others = [name for name in (options.target, options.weight) if name is not None]
         for file in self._files[1:]:
-            _check_schema(file, schema, columns, target)
-        self._widths = {name: self._width(schema, name) for name in columns}
-        names = [
-            name if width is None else f"{name}[{i}]"
-            for name, width in self._widths.items()
-            for i in range(1 if width is None else width)
-        ]
-        super().__init__(path, len(names), names, [file.path for file in self._files])
-        self.columns, self.target = columns, target
-        self._dtype = _common_dtype(self._files[0].path, schema, columns)
-        self._rows = self._chunk_rows(chunk_rows, self._dtype.itemsize)
-        # Large batches are decoded faster, but small chunks are put side by side faster.
-        self._batch_rows = max(self._rows, 2 * self._chunk_rows(None, self._dtype.itemsize))
-        if target is not None:
+            _check_schema(file, schema, names, others)
+        found = self._columns_of(self._files[0].path, schema, names)
+        columns = found if known is None else _as_known(path, schema, found, known.columns)
+        super().__init__(path, columns, options, [file.path for file in self._files])
+        self._own_dtype = arrow.common_dtype(schema, columns)
+        if known is not None:
+            self.use_columns(known)
+        if self.target is not None:
             self._find_classes(
-                (file.where(first, first + len(batch)), _to_numpy(batch.column(0)))
+                (file.where(first, first + len(batch)), arrow.to_numpy(batch.column(0)))
                 for file in self._files
-                for first, batch in file.batches([target], _LABEL_ROWS)
+                for first, batch in file.batches([self.target], _LABEL_ROWS)
             )
 
-    def _width(self, schema: Any, name: str) -> int | None:
-        """Return how many values the lists of a column have, None if it is no column of lists."""
-        kind = schema.field(name).type
+    def _columns_of(self, path: Path, schema: Any, names: list[str]) -> list[Column]:
+        """Return what the columns of these names are."""
+        kinds = {name: schema.field(name).type for name in names}
+        refuse_dates(path, [name for name, kind in kinds.items() if pa.types.is_temporal(kind)])
+        columns = []
+        for name, kind in kinds.items():
+            if arrow.is_number(kind.value_type if arrow.is_list(kind) else kind):
+                column = Column(name, "list" if arrow.is_list(kind) else "number")
+                columns.append(column._replace(width=self._width(kind, name)))
+            elif arrow.is_category(kind):
+                columns.append(Column(name, "category"))
+            else:
+                raise ValueError(
+                    f'{path}: column "{name}": expected numbers, text or truth values, got {kind}: '
+                    f"{drop_hint([name])}"
+                )
+        return columns
+
+    def _width(self, kind: Any, name: str) -> int:
+        """Return how many values the lists of a column have, 1 if it is no column of lists."""
         if pa.types.is_fixed_size_list(kind):
             return int(kind.list_size)
-        if not _is_list(kind):
-            return None
+        if not arrow.is_list(kind):
+            return 1
         firsts = (batch.column(0) for file in self._files for _, batch in file.batches([name], 1))
         lengths = (pc.list_value_length(column)[0].as_py() for column in firsts)
         return next((length for length in lengths if length is not None), 0)
 
-    def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
+    def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
         try:
-            yield from self._decode(labelled)
+            yield from self._decode(columns, labelled)
         finally:
             # The batches are gone by now. Else 0.1 GB would stay with pyarrow until the next pass.
             pa.default_memory_pool().release_unused()
 
-    def _decode(self, labelled: bool) -> Iterator[UntakenChunk]:
+    def _decode(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
         """Yield the rows of all files."""
-        rows = min(self._rows, max(file.footer.num_rows for file in self._files))
-        dtype = self.dtype or self._dtype
-        # A chunk gets its block when it is taken: one that nobody takes must not use up a block,
-        # or the chunk that the caller still reads would be written over.
-        blocks = itertools.cycle(np.empty((2, rows + 1, self.n_features), dtype))
-        names = [*self._widths, *([self.target] if labelled and self.target else [])]
+        row_bytes = sum(c.width for c in columns) * self._own_dtype.itemsize
+        # Large batches are decoded faster, but small chunks are put side by side faster.
+        most = self._options.chunk_rows
+        n_rows = max(
+            most or self._chunk_rows(None, row_bytes), 2 * self._chunk_rows(None, row_bytes)
+        )
+        names = [column.name for column in columns]
+        texts = [column.name for column in columns if column.kind == "category"]
+        others = [name for name in (self.target, self.weight) if labelled and name is not None]
         decoded = (
             (file, first, batch)
             for file in self._files
-            for first, batch in file.batches(names, self._batch_rows)
+            for first, batch in file.batches([*names, *others], n_rows, texts)
         )
         with contextlib.closing(read_ahead(decoded, _AHEAD)) as batches:
             for file, first, batch in batches:
-                columns = Columns(self._features(file, first, batch), dtype)
-                labels = _to_numpy(batch.column(len(self._widths))) if labelled else None
-                for start in range(0, len(batch), rows):
-                    part = range(start, min(start + rows, len(batch)))
-                    where = file.where(first + part.start, first + part.stop)
-                    take = functools.partial(_take, columns, blocks, part)
-                    of_part = None if labels is None else labels[part.start : part.stop]
-                    yield UntakenChunk(where, len(part), take, of_part)
+                where = functools.partial(_where, file, first)
+                arrays = self._arrays(file, first, batch, columns)
+                named = dict(zip(others, batch.columns[len(names) :], strict=True))
+                labels = arrow.to_numpy(named[self.target]) if labelled and self.target else None
+                weight = arrow.to_weights(where(0, len(batch)), self.weight, named)
+                yield TableChunk(where, len(batch), arrays, labels, weight)
 
-    def _features(self, file: _File, first: int, batch: Any) -> list[Array]:
-        """Return the columns of features of a batch, and refuse missing values."""
-        arrays: list[Array] = []
-        for (name, width), column in zip(self._widths.items(), batch.columns, strict=False):
-            if column.null_count:
-                row = first + int(np.flatnonzero(column.is_null())[0])
-                raise ValueError(f'{file.where(row, row + 1)}: column "{name}": missing values')
-            if width is None:
-                arrays.append(_to_numpy(column))
+    def _arrays(
+        self, file: _File, first: int, batch: Any, columns: Sequence[Column]
+    ) -> list[Array | Coded]:
+        """Return columns of a batch, and refuse missing numbers where they may not be."""
+        arrays: list[Array | Coded] = []
+        learning = self.columns is None and self._options.missing != "error"
+        for column, values in zip(columns, batch.columns, strict=False):
+            if column.kind == "category":
+                arrays.append(arrow.to_texts(values))
                 continue
-            where = f'{file.where(first, first + len(batch))}: column "{name}"'
-            values = column.flatten()
-            if values.null_count:
-                raise ValueError(f"{where}: missing values")
-            lengths = pc.list_value_length(column).to_numpy()
-            if (lengths != width).any():
-                other = lengths[lengths != width][0]
-                raise ValueError(f"{where}: expected lists of {width} values, got one of {other}")
-            arrays.extend(_to_numpy(values).reshape(-1, width).T)
+            if values.null_count and column.fill is None and not learning:
+                row = first + int(np.flatnonzero(values.is_null())[0])
+                raise ValueError(
+                    f'{file.where(row, row + 1)}: column "{column.name}": missing values: '
+                    f"{ALLOW_MISSING}"
+                )
+            if column.kind == "number":
+                arrays.append(arrow.to_numpy(values))
+                continue
+            where = f'{file.where(first, first + len(batch))}: column "{column.name}"'
+            arrays.extend(arrow.list_arrays(where, values, column.width))
         return arrays
 
 
-def _take(columns: Columns, blocks: Iterator[Array], rows: range, numbers: Array | None) -> Array:
-    """Write these rows of the columns, or some of them, into the next block."""
-    block, n_rows = next(blocks), len(rows)
-    places = np.arange(n_rows)
-    if numbers is not None:
-        # Leaving rows out while writing costs more than giving them all one place at the end.
-        n_rows = len(numbers)
-        places[:] = len(block) - 1
-        places[numbers] = np.arange(n_rows)
-    columns.interleave(rows.start, places, block)
-    return block[:n_rows]
+def _where(file: _File, start: int, first: int, stop: int) -> str:
+    """Name the rows of a batch that begins at row ``start`` of a file."""
+    return file.where(start + first, start + stop)
 
 
 def _open_all(path: Path, any_name: bool) -> list[_File]:
@@ -260,55 +287,36 @@ def _index_columns(path: Path, schema: Any) -> Callable[[str], bool]:
     return lambda name: name in index or _INDEX.fullmatch(name) is not None
 
 
-def _check_schema(file: _File, expected: Any, columns: list[str], target: str | None) -> None:
+def _check_schema(file: _File, expected: Any, columns: list[str], others: list[str]) -> None:
     """Refuse a file whose columns differ from those of the first one."""
     path, schema = file.path, file.schema
-    for name in columns if target is None else [*columns, target]:
+    for name in [*columns, *others]:
         if schema.names.count(name) != 1:
             what = "more than one" if name in schema.names else "no"
             raise ValueError(f'{path}: {what} column "{name}", which other files have')
         want, got = expected.field(name).type, schema.field(name).type
-        same = _label_kind(want) == _label_kind(got) if name == target else want == got
+        loose = name in others or (arrow.is_category(want) and arrow.is_category(got))
+        same = arrow.label_kind(want) == arrow.label_kind(got) if loose else want == got
         if not same:
             raise ValueError(f'{path}: column "{name}": expected {want} as before, got {got}')
 
 
-def _label_kind(kind: Any) -> str:
-    """Return what labels of a type are, whatever their size and encoding."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    for name in ("integer", "floating", "string", "large_string"):
-        if getattr(pa.types, f"is_{name}")(kind):
-            return name.removeprefix("large_")
-    return "string" if str(kind) == "string_view" else str(kind)
-
-
-def _is_list(kind: Any) -> bool:
-    """Whether a column's values are lists."""
-    types = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(is_such(kind) for is_such in types)
-
-
-def _to_numpy(column: Any) -> Array:
-    """Return a column of a batch as an array, without a copy where its memory allows it."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return np.asarray(column.to_numpy(zero_copy_only=False))
-
-
-def _common_dtype(path: Path, schema: Any, names: list[str]) -> np.dtype[Any]:
-    """Return the dtype of all columns if they have one, or the one that is computed in."""
-    dtypes: set[np.dtype[Any]] = set()
-    for name in names:
-        kind = schema.field(name).type
-        kind = kind.value_type if _is_list(kind) else kind
-        numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-        if not any(is_such(kind) for is_such in numeric):
+def _as_known(
+    path: Path, schema: Any, found: list[Column], known: Sequence[Column]
+) -> Sequence[Column]:
+    """Refuse columns that a model's cannot be: numbers can be read as texts, but not as lists."""
+    for got, want in zip(found, known, strict=True):
+        kind = schema.field(want.name).type
+        expected = {"number": "numbers", "category": "text"}.get(
+            want.kind, f"lists of {want.width} values"
+        )
+        fits = got.kind == want.kind and got.width == want.width
+        fits |= want.kind == "category" and got.kind == "number"
+        fits |= want.kind == "number" and pa.types.is_boolean(kind)
+        if not fits:
+            width = f" ({got.width} values)" if got.kind == "list" else ""
             raise ValueError(
-                f'{path}: column "{name}": expected numbers, got {schema.field(name).type}: '
-                "choose other columns as features"
+                f'{path}: column "{want.name}": expected {expected} as in training, got {kind}'
+                f"{width}"
             )
-        dtypes.add(np.dtype(kind.to_pandas_dtype()))
-    if len(dtypes) == 1:
-        return dtypes.pop()
-    return max((validate.compute_dtype(d, "X") for d in dtypes), key=lambda d: d.itemsize)
+    return known

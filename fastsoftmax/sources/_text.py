@@ -1,10 +1,11 @@
 """CSV and svmlight files as sources of chunks."""
 
 import contextlib
+import functools
 import io
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import pandas as pd
 from sklearn.datasets import load_svmlight_file
 
 from fastsoftmax.reference import Array
-from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk, select_columns
+from fastsoftmax.sources._chunk_source import ChunkSource, UntakenChunk
+from fastsoftmax.sources._columns import ALLOW_MISSING, Coded, Column, select_columns
 from fastsoftmax.sources._formats import open_bytes, reading
 from fastsoftmax.sources._labels import typed
+from fastsoftmax.sources._table_source import TableChunk, TableChunks, TableOptions, TableSource
 
 # Text of a chunk of an svmlight file, unless its number of rows is given.
 _SVMLIGHT_BYTES = 8 << 20
@@ -25,42 +28,84 @@ _MAX_LABEL = 2**53
 _NAMELESS = re.compile(r"Unnamed: [0-9]+(_level_[0-9]+)?")
 
 
-class CSVSource(ChunkSource):
+class CSVSource(TableSource):
     """A CSV file with a header, read by pandas; features become float64."""
 
-    def __init__(
-        self,
-        path: Path,
-        target: str | None,
-        features: list[str] | None,
-        chunk_rows: int | None,
-        separator: str,
-    ) -> None:
-        self._separator = separator
+    def __init__(self, path: Path, options: TableOptions, separator: str) -> None:
+        self._separator, known = separator, options.columns
+        present = _header(path, separator)
         names = select_columns(
-            path, _header(path, separator), target, features, _NAMELESS.fullmatch
+            path,
+            present,
+            target=options.target,
+            weight=options.weight,
+            features=options.features if known is None else known.names,
+            drop=options.drop,
+            left_out=_NAMELESS.fullmatch,
         )
-        super().__init__(path, len(names), names)
-        self.target, self._rows = target, self._chunk_rows(chunk_rows, 8)
-        if target is None:
-            return
-        labels: list[str] = []
-        for frame in self._frames(None):  # pandas finds lines too long only if it reads all columns
-            labels.extend(set(self._labels(frame)) - set(labels))
-            self.n_rows += len(frame)
-        if self.n_rows == 0:
-            raise ValueError(f"{path}: no rows")
-        # What is matched with a model's classes is the text, which loses nothing.
-        self._found = np.array(labels, dtype=str)
-        self._indices = {label: i for i, label in enumerate(labels)}
-        self.classes, self._codes = np.unique(typed(labels), return_inverse=True)
+        columns = [Column(name, "number") for name in names] if known is None else known.columns
+        for column in columns:
+            if column.kind == "list":
+                raise ValueError(
+                    f'{path}: column "{column.name}": expected lists of {column.width} values, as '
+                    "Parquet files have"
+                )
+        super().__init__(path, columns, options, [path])
+        self._is_checked, self._always_text = False, set[str]()
+        # A chunk of numbers fills the usual size; text takes some times as much.
+        self._frame_rows = self._chunk_rows(options.chunk_rows, 8 * len(present))
+        if known is not None:
+            self.use_columns(known)
+        if known is None or self.target is not None:
+            self._check()
 
-    def _frames(self, columns: list[Any] | None) -> Iterator[pd.DataFrame]:
-        """Yield a frame of each chunk with these columns, or with all."""
+    def _check(self) -> None:
+        """Read the whole file once: all labels, and what the columns are."""
+        labels: dict[Any, int] = {}
+        # A model's columns are of the kind that it says, whatever pandas would make of a chunk.
+        known = () if self.columns is None else self.columns.columns
+        # Columns that are text or truth values in any chunk; and beyond doubt text in each one.
+        texts, always = set[str](), {column.name for column in self._given}
+        # pandas finds lines too long only if it reads all columns.
+        for frame in self._frames(None, known):
+            if self.target is not None:
+                for label in self._labels(frame).texts:
+                    labels.setdefault(label, len(labels))
+            if not known:
+                kinds = frame.dtypes.map(lambda dtype: dtype.kind)
+                found = {name for name in frame if kinds[name] not in "iuf"}
+                plain = {name for name in found & always if _begins_with_text(frame[name])}
+                texts, always = texts | found, plain
+            self.n_rows += len(frame)
+        self._is_checked = True
+        if not known:
+            self._always_text = always
+            self._given = [
+                column._replace(kind="category") if column.name in texts else column
+                for column in self._given
+            ]
+        if self.target is None:
+            return
+        if self.n_rows == 0:
+            raise ValueError(f"{self.path}: no rows")
+        # What is matched with a model's classes is the text, which loses nothing.
+        self._found, self._indices = np.array(list(labels), dtype=str), labels
+        self.classes, self._codes = np.unique(typed(list(labels)), return_inverse=True)
+
+    def _frames(self, names: list[Any] | None, columns: Sequence[Column]) -> Iterator[pd.DataFrame]:
+        """Yield a frame of each chunk with the columns of these names, or with all."""
         # Labels stay strings until all are known: only then is it clear whether they are numbers.
-        dtype: Any = None if self.target is None else {self.target: str}
-        options: Any = {"usecols": columns, "dtype": dtype, "chunksize": self._rows}
-        options |= {"sep": self._separator, "index_col": False}
+        dtype: Any = {} if self.target is None else {self.target: str}
+        # pandas' own categories take two thirds of the time, but where all of a chunk's are numbers
+        # it makes numbers of them: "01" and "1" would be the same.
+        dtype |= {
+            column.name: "category" if column.name in self._always_text else str
+            for column in columns
+            if column.kind == "category"
+        }
+        options: Any = {"usecols": names, "dtype": dtype, "chunksize": self._frame_rows}
+        # By default a chunk is parsed in pieces, and a column may be numbers in one of them only.
+        options |= {"sep": self._separator, "index_col": False, "low_memory": False}
         with (
             reading(self.path, "a CSV file"),
             _opened(self.path) as file,
@@ -68,37 +113,84 @@ class CSVSource(ChunkSource):
         ):
             yield from (frame for frame in reader if len(frame))
 
-    def _labels(self, frame: pd.DataFrame) -> Any:
-        """Return the labels as strings, and refuse missing ones."""
-        missing = frame.index[frame[self.target].isna()]
+    def _labels(self, frame: pd.DataFrame) -> Coded:
+        """Return the labels as codes of strings, and refuse missing ones."""
+        labels = _coded(frame[self.target])
+        missing = frame.index[labels.codes < 0]
         if len(missing):
             raise ValueError(f"{self.path}: row {missing[0] + 1}: missing label")
-        return frame[self.target]
+        return labels
 
     def _index(self, where: str, labels: Array) -> Array | None:
-        """Return the indices of labels among the classes, or None where one is no class."""
-        indices = [self._indices.get(label, -1) for label in labels]
-        return None if min(indices, default=0) < 0 else np.array(indices, np.int64)
+        """Return labels, which are indices already, or None where one is not among those found."""
+        return None if labels.min(initial=0) < 0 else labels
 
-    def _read(self, labelled: bool) -> Iterator[UntakenChunk]:
-        names = self.feature_names or []
-        for frame in self._frames([*names, self.target] if labelled else None):
-            where = f"{self.path}: rows {frame.index[0] + 1} to {frame.index[-1] + 1}"
-            X = np.stack([self._numbers_of(frame, name) for name in names]).T
-            labels = self._labels(frame).to_numpy() if labelled else None
-            yield UntakenChunk.of_matrix(where, X, labels)
+    def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
+        others = [name for name in (self.target, self.weight) if labelled and name is not None]
+        names = [*(column.name for column in columns), *others] if self._is_checked else None
+        for frame in self._frames(names, columns):
+            where = functools.partial(_where, self.path, int(frame.index[0]))
+            arrays = [self._array_of(frame, column) for column in columns]
+            labels = None
+            if labelled and self.target:
+                found = self._labels(frame)
+                table = np.array([self._indices.get(label, -1) for label in found.texts])
+                labels = table[found.codes]
+            weight = self._numbers_of(frame, self.weight) if labelled and self.weight else None
+            yield TableChunk(where, len(frame), arrays, labels, weight)
 
-    def _numbers_of(self, frame: pd.DataFrame, name: str) -> Array:
-        """Return a column of features, and refuse what is no finite number."""
+    def _array_of(self, frame: pd.DataFrame, column: Column) -> Array | Coded:
+        """Return a column of features."""
+        if column.kind == "category":
+            codes, texts = _coded(frame[column.name])
+            return Coded.of(codes, texts)
+        learning = self.columns is None and self._options.missing != "error"
+        return self._numbers_of(frame, column.name, learning or column.fill is not None)
+
+    def _numbers_of(self, frame: pd.DataFrame, name: str, may_miss: bool = False) -> Array:
+        """Return a column of numbers, and refuse what is no finite number."""
         column = frame[name]
         numeric = column.dtype.kind in "fiub"
         values: Array = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-        wrong = frame.index[~np.isfinite(values)]
-        if len(wrong) or not numeric:
-            what = "missing or infinite value" if numeric else "expected numbers, got others"
-            row = f" in row {wrong[0] + 1}" if len(wrong) else ""
-            raise ValueError(f'{self.path}: column "{name}": {what}{row}')
+        wrong = np.isinf(values) if may_miss else ~np.isfinite(values)
+        if not numeric:
+            wrong = np.isnan(values) & column.notna().to_numpy()
+        if wrong.any() or not (numeric or column.isna().all()):
+            first = int(np.argmax(wrong))
+            row = f"in row {frame.index[first] + 1}"
+            what = f"missing or infinite value {row}"
+            if not numeric:
+                what = f'expected numbers, got "{column.iloc[first]}" {row}'
+            elif np.isnan(values[first]):
+                what += f": {ALLOW_MISSING}"
+            raise ValueError(f'{self.path}: column "{name}": {what}')
         return values
+
+
+def _begins_with_text(column: Any) -> bool:
+    """Whether the first value that is not missing is neither a number nor a truth value."""
+    row = column.first_valid_index()
+    first = None if row is None else column[row]
+    if not isinstance(first, str) or first.strip().lower() in ("true", "false"):
+        return False
+    try:
+        float(first)
+    except ValueError:
+        return True
+    return False
+
+
+def _coded(column: Any) -> Coded:
+    """Return a column of strings as codes."""
+    if column.dtype == "category":
+        return Coded(column.cat.codes.to_numpy(), column.cat.categories.tolist())
+    codes, texts = pd.factorize(column)
+    return Coded(codes, texts.tolist())
+
+
+def _where(path: Path, start: int, first: int, stop: int) -> str:
+    """Name the rows of a chunk that begins at row ``start``, counted from 0, of a file."""
+    return f"{path}: rows {start + first + 1} to {start + stop}"
 
 
 def _opened(path: Path) -> Any:

@@ -5,7 +5,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+
+from fastsoftmax.cli._model_files import SavedModel, save_model
+from fastsoftmax.linear_model import SoftmaxRegression
 
 BAD_FILES = {
     "empty.csv": "",
@@ -29,7 +33,7 @@ ERRORS = [
     (("train", "iris.csv", "--target", "kind"), 'no column "kind"'),
     (("train", "empty.csv", "--target", "species"), "empty.csv: not a CSV file"),
     (("train", "header.csv", "--target", "species"), "header.csv: no rows"),
-    (("train", "text.csv", "--target", "species"), 'column "b": expected numbers'),
+    (("predict", "n.npz", "text.csv"), 'column "b": expected numbers, got "x" in row 1'),
     (
         ("train", "hole.csv", "--target", "species"),
         'column "a": missing or infinite value in row 2',
@@ -52,6 +56,7 @@ ERRORS = [
 def test_errors_are_one_line_and_status_2(arguments, message, iris, command):
     for name, content in BAD_FILES.items():
         (iris / name).write_text(content)
+    save_model(iris / "n.npz", SavedModel(SoftmaxRegression().fit(np.eye(2), [0, 1]), ["a", "b"]))
     code, _, errors = command(*arguments)
     assert code == 2
     assert message in errors

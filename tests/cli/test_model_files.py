@@ -4,16 +4,28 @@ import numpy as np
 import pytest
 
 from fastsoftmax.cli._model_files import SavedModel, load_model, save_model
+from fastsoftmax.sources import TableColumns
+from fastsoftmax.sources._columns import Column
 
 
 def test_models_survive_the_round_trip(iris):
     saved = load_model(iris / "m.npz")
-    save_model(iris / "n.npz", saved._replace(target=None, columns=["a", "b"], zero_based=False))
+    columns = TableColumns(
+        [
+            Column("a, b", "number", missing=True, fill=-0.1),
+            Column('c "\u00e9"', "category", ("x\x00", "[red]")),
+        ]
+    )
+    made, spread = {"command": "train"}, np.arange(4.0)
+    more = {"feature_names": columns.feature_names, "columns": columns, "spread": spread}
+    save_model(iris / "n.npz", saved._replace(target=None, zero_based=False, made=made, **more))
     again = load_model(iris / "n.npz")
     for name in ("coef_", "intercept_", "classes_", "n_iter_"):
         np.testing.assert_array_equal(getattr(again.model, name), getattr(saved.model, name))
-    assert again.feature_names == saved.feature_names
-    assert (again.target, again.columns, again.zero_based) == (None, ["a", "b"], False)
+    assert again.feature_names == columns.feature_names
+    assert again.columns.columns == columns.columns
+    assert (again.target, again.zero_based, again.made) == (None, False, made)
+    assert again.spread.tolist() == spread.tolist()
 
 
 @pytest.mark.parametrize(
@@ -27,12 +39,29 @@ def test_classes_keep_their_type(labels, iris):
     assert (again.dtype, again.tolist()) == (np.array(labels).dtype, labels)
 
 
-def test_a_model_of_version_1(iris):
+@pytest.mark.parametrize("version", [1, 2])
+def test_models_of_earlier_versions(version, iris, command):
+    since_3 = ("zero_based", "table", "spread", "made")
     with np.load(iris / "m.npz") as archive:
-        old = {name: archive[name] for name in archive if name not in ("columns", "zero_based")}
-    np.savez(iris / "old.npz", **(old | {"version": np.array(1)}))
+        old = {name: archive[name] for name in archive if name not in since_3}
+    if version == 2:
+        old["columns"], old["feature_names"] = (
+            np.array(["v"]),
+            np.array([f"v[{i}]" for i in "0123"]),
+        )
+        old["zero_based"] = np.array([], bool)
+    np.savez(iris / "old.npz", **(old | {"version": np.array(version)}))
     saved = load_model(iris / "old.npz")
-    assert (saved.columns, saved.zero_based) == (saved.feature_names, None)
+    assert (saved.columns.names, saved.zero_based) == (
+        ["v"] if version == 2 else saved.feature_names,
+        None,
+    )
+    assert saved.columns.feature_names == saved.feature_names
+    assert command("info", "old.npz").code == 0
+    result = command("coefficients", "old.npz")
+    assert (result.code, "of an earlier version" in result.err) == (0, True)
+    if version == 1:
+        assert command("predict", "old.npz", "iris.csv") == command("predict", "m.npz", "iris.csv")
 
 
 def test_a_failed_write_leaves_the_old_model(iris, monkeypatch):

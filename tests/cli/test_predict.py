@@ -88,7 +88,11 @@ def test_a_column_of_lists(tmp_path, monkeypatch, command):
         np.testing.assert_array_equal(pd.read_csv("p.csv")["y"], y)
     frame.assign(emb=list(X[:, :2])).to_parquet("c.parquet")
     code, _, errors = command("predict", "m.npz", "c.parquet")
-    assert (code, errors) == (2, "error: c.parquet: expected 4 features, got 3\n")
+    assert (code, errors) == (
+        2,
+        'error: c.parquet: column "emb": expected lists of 3 values as in training, got '
+        "list<element: double> (2 values)\n",
+    )
 
 
 def test_an_index_that_pandas_wrote_is_no_feature(iris, command):

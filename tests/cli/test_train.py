@@ -57,13 +57,13 @@ def test_wrong_arguments(arguments, message, digits, command):
 
 def test_columns_that_are_chosen(iris, command):
     names = load_iris().feature_names[2:0:-1]
-    options = [option for name in names for option in ("--feature", name)]
     code, _, errors = command(
-        "train", "iris.csv", "--target", "species", *options, "--output", "new.npz"
-    )
+        "train", "iris.csv", "--target", "species", "--features", ",".join(names), "--output",
+        "new.npz"
+    )  # fmt: skip
     assert (code, errors) == (0, "")
     saved = load_model(iris / "new.npz")
-    assert (saved.feature_names, saved.columns) == (names, names)
+    assert (saved.feature_names, saved.columns.names) == (names, names)
     assert command("evaluate", "new.npz", "iris.csv").code == 0
 
 

@@ -11,7 +11,7 @@ def test_unknown_paths_and_arguments(tmp_path):
     for name, options, message in (
         ("b.csv", {}, "no such file"),
         ("a.xls", {}, 'expected .parquet, .*got ".xls"'),
-        ("a.svm", {"target": "y"}, "target and features are for"),
+        ("a.svm", {"target": "y"}, "target, features, drop, weight and missing are for"),
         ("a.svm", {"chunk_rows": 0}, "chunk_rows: expected at least 1"),
     ):
         with pytest.raises(ValueError, match=message):

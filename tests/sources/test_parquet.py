@@ -62,7 +62,7 @@ def test_parquet_categories_and_files_without_rows(tmp_path, problem):
         (["u1", "u1"], np.uint8),
         (["u1", "f4"], np.float32),
         (["i4", "f4"], np.float64),
-        (["?", "i2"], np.float32),
+        (["u1", "i2"], np.float32),
     ],
 )
 def test_parquet_types(tmp_path, types, dtype):
@@ -94,7 +94,10 @@ def test_parquet_missing_values(tmp_path):
         'row group 1: column "a": missing values': {"a": [1.0, 2.0, None, 3.0], "y": [0, 1, 0, 1]},
         "row groups? .*1: missing": {"a": ones, "y": [0, 1, None, 1]},
         "row groups? .*missing labels": {"a": ones, "y": ["u", "v", None, "u"]},
-        'column "a": expected numbers, got string': {"a": ["1"] * 4, "y": [0, 1, 0, 1]},
+        'column "a": expected numbers, text or truth values, got binary': {
+            "a": [b"1"] * 4,
+            "y": [0, 1, 0, 1],
+        },
         "expected labels that are numbers or strings, got others": {
             "a": ones,
             "y": [[0], [1], [0], [1]],
@@ -220,8 +223,9 @@ def test_partitions_in_folder_names_are_columns(tmp_path, monkeypatch):
         assert y.tolist() == want["kind"].to_pylist()
     source = open_source("d", "kind", features=["year"])
     assert collect(source)[0].ravel().tolist() == [2023] * 6 + [2024] * 6
-    with pytest.raises(ValueError, match='column "kind": expected numbers, got string'):
-        open_source("d", "year")
+    source = open_source("d", "year", chunk_rows=4)
+    assert source.feature_names == ["a", "kind_lily", "kind_rose"]
+    assert source.load()[0][:, 1].tolist() == [1, 1, 1, 0, 0, 0] * 2
     put(tmp_path, "d/x.parquet", a=[1.0])
     with pytest.raises(ValueError, match="missing"):
         open_and_stream("d", "kind")
@@ -249,7 +253,7 @@ def test_a_column_of_lists_is_features(kind, alone, chunk_rows, tmp_path):
         put(tmp_path, f"{i}.parquet", **{name: c[rows] for name, c in columns.items()})
     source = open_source(tmp_path, "y", chunk_rows=chunk_rows)
     assert source.feature_names[:2] == ["emb[0]", "emb[1]"]
-    assert source.columns == (["emb"] if alone else ["emb", "b"])
+    assert source.columns.names == (["emb"] if alone else ["emb", "b"])
     check(source, X, y, np.arange(3.0 * (X.shape[1] + 1)))
 
 
@@ -259,7 +263,7 @@ def test_lists_that_are_no_features(tmp_path):
         ([[1.0, 2], [3, 4], [5]], r'column "emb": expected lists of 2 values, got one of 1'),
         ([[1.0, 2], [3, 4], None], 'column "emb": missing values'),
         ([[1.0, 2], [3, None], [5, 6]], 'column "emb": missing values'),
-        ([["a"], ["b"], ["c"]], 'column "emb": expected numbers, got list'),
+        ([["a"], ["b"], ["c"]], 'column "emb": expected numbers, .*got list'),
         ([[], [], []], "expected"),
     ):
         put(tmp_path, "a.parquet", emb=values, y=y)
