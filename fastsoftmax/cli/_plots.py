@@ -69,19 +69,21 @@ def write_plot(path: Path, title: str, result: Score, curve: Curve | None = None
         # A figure without pyplot has the canvas of no screen.
         figure = Figure((_INCHES, _ROW_INCHES * n_lines), dpi=_DPI, layout="constrained")
         figure.suptitle(title, parse_math=False, fontsize=13)
-        top = figure.add_gridspec(n_lines, 6)
-        _draw_confusion(figure, figure.add_subplot(top[0, :2]), result, names)
-        _draw_classes(figure.add_subplot(top[0, 2:4]), result, names)
-        _draw_calibration(figure.add_subplot(top[0, 4:]), result, names)
+        lines = figure.subfigures(n_lines, squeeze=False)[:, 0]
+        confusion, classes, calibration = lines[0].subplots(1, 3)
+        _draw_confusion(lines[0], confusion, result, names)
+        _draw_classes(classes, result, names)
+        _draw_calibration(calibration, result, names)
         if curve is not None:
-            _draw_curve(figure.add_subplot(top[1, :3]), figure.add_subplot(top[1, 3:]), curve)
+            _draw_curve(*lines[1].subplots(1, 2), curve)
         # The date would make another file of the same numbers.
         metadata = {"Date": None} if written == "svg" else {}
         with replacing(path) as temporary:
             figure.savefig(temporary, format=written, dpi=_DPI, metadata=metadata)
     if missing and written == "png":
-        err.print(f"warning: {path}: no font here has {' '.join(sorted(missing)[:10])}: with .svg "
-                  "as the suffix of --plot names are drawn by the viewer's fonts", markup=False)  # fmt: skip
+        some = " ".join(sorted(missing)[:10])
+        err.print(f"warning: {path}: no font here has {some}: an .svg file is drawn with the fonts "
+                  "of its viewer", markup=False)  # fmt: skip
     out.print(f"pictures written to {escape(str(path))}")
 
 
@@ -126,38 +128,42 @@ def _draw_confusion(figure: Any, axes: Any, result: Score, names: list[str]) -> 
     for place, labels in ((axes.xaxis, names[::group]), (axes.yaxis, rows)):
         shown = range(0, len(labels), -(-len(labels) // _MOST_NAMES))
         place.set_ticks(shown, [labels[i] for i in shown], parse_math=False)
-    if n > 3:
+    if n * max(map(len, names)) > _MOST_NAMES:
         axes.tick_params(axis="x", rotation=90)
     if n <= _MOST_NUMBERS:
         for (i, j), count in np.ndenumerate(counts):
             colour = "white" if norm(shares[i, j]) > 0.6 else "black"
-            text, size = _short(count) if count else "", 11 if n <= 6 else 7
-            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size)
+            text = f"{count:,}" if n <= 3 and count < 10**7 else _short(count)
+            axes.text(j, i, text if count else "", ha="center", va="center", color=colour,
+                      fontsize=11 if n <= 6 else 7)  # fmt: skip
     together = f", {group} neighbouring classes a cell" * (group > 1)
     axes.set(xlabel="predicted class", ylabel="true class", title=f"Confusion matrix{together}")
 
 
 def _draw_classes(axes: Any, result: Score, names: list[str]) -> None:
     """Draw recall and precision of each class, of many classes only those of the weakest."""
-    shown, title = np.arange(len(names)), "Recall and precision"
+    shown, title = np.arange(len(names)), "Recall and precision (rows)"
     if len(names) > _MOST_NAMES:
         shown = result.weakest(_MOST_NAMES)
-        title += f" of the {_MOST_NAMES} of {len(names):,} classes with the lowest F1"
+        title += f"\nof the {_MOST_NAMES} of {len(names):,} classes with the lowest F1"
     recall, precision, places = result.recall[shown], result.precision[shown], range(len(shown))
     axes.hlines(places, recall, precision, color=_GREY, linewidth=1)
-    axes.plot(recall, places, "o", color=_BLUE, label="recall", clip_on=False)
-    axes.plot(precision, places, "D", color=_ORANGE, label="precision", markersize=4.5,
-              clip_on=False)  # fmt: skip
+    # One can be seen around the other.
+    for name, values, style in (
+        ("recall", recall, {"marker": "o", "markersize": 8, "mfc": "none", "color": _BLUE}),
+        ("precision", precision, {"marker": "D", "markersize": 4, "color": _ORANGE}),
+    ):
+        axes.plot(values, places, linestyle="none", label=name, clip_on=False, **style)
     labels = []
     for i, place in zip(shown, places, strict=True):
         labels.append(f"{names[i]} ({_short(result.rows[i])})")
         # Of a class that never occurs there is no recall, of one never predicted no precision.
-        lacks = "– recall " * (result.rows[i] == 0) + "– precision" * (result.predicted[i] == 0)
-        axes.text(0.02, place - 0.1, lacks, color=_GREY, fontsize=7, va="bottom")
+        lacks = ("recall –", result.rows[i]), ("precision –", result.predicted[i])
+        text = "   ".join(name for name, count in lacks if count == 0)
+        axes.text(0.02, place, text, color=_GREY, fontsize=8, va="center")
     axes.set_yticks(places, labels, parse_math=False)
-    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5), title=title, ylabel="class (rows)")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), ncols=2, frameon=False)
+    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5), title=title)
+    _finish(axes)
 
 
 def _draw_calibration(axes: Any, result: Score, names: list[str]) -> None:
@@ -166,11 +172,10 @@ def _draw_calibration(axes: Any, result: Score, names: list[str]) -> None:
     axes.bar(predicted, share, 0.03, color=_GREY, alpha=0.4, label="share of all rows")
     axes.plot([0, 1], [0, 1], "--", color=_GREY, label="as predicted")
     axes.plot(predicted, observed, "o-", color=_BLUE, label="observed", clip_on=False)
-    which = "the predicted class" if len(names) > 2 else f"{names[1]}"
+    which = "the predicted class" if len(names) > 2 else f'class "{names[1]}"'
     axes.set_xlabel(f"probability of {which}, mean of a bin", parse_math=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of rows of that class", title="Calibration")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
+    _finish(axes)
 
 
 def _draw_curve(left: Any, right: Any, curve: Curve) -> None:
@@ -191,10 +196,16 @@ def _draw_curve(left: Any, right: Any, curve: Curve) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
 
 
+def _finish(axes: Any) -> None:
+    """Add a grid, and a legend below, where nothing is drawn."""
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
+
+
 def _short(count: Any) -> str:
     """Return a number of rows in at most four characters, up to a thousand million of them."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         # What is rounded to a thousand is one of the next unit.
         if count >= unit * 0.9995:
-            return f"{count / unit:.1f}{name}" if count < 9.95 * unit else f"{count / unit:.0f}{name}"
+            return f"{count / unit:.{int(count < 9.95 * unit)}f}{name}"
     return f"{count}"

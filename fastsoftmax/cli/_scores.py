@@ -102,7 +102,7 @@ class Score:
 
     def weakest(self, most: int) -> Array:
         """Return the numbers of the classes with the lowest F1, so many at most, lowest first."""
-        return np.argsort(self.f1, kind="stable")[:most]  # NaN is last
+        return np.lexsort((-self.rows, self.f1))[:most]  # of equal ones the largest; NaN is last
 
 
 def score(model: Any, source: ChunkSource) -> Score:
