@@ -29,6 +29,11 @@ def readable(label: Any, most: int) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
+def encodable(text: str) -> str:
+    """Return text with escapes for what the encoding of the terminal does not have."""
+    return text.encode(out.encoding, "backslashreplace").decode(out.encoding)
+
+
 @contextlib.contextmanager
 def progress_line(title: str) -> Iterator[Callable[[str], None]]:
     """Yield a function that shows text in place of that before, on a terminal; elsewhere none."""

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from fastsoftmax.cli._console import err, out, print_table, readable
+from fastsoftmax.cli._console import encodable, err, out, print_table, readable
 from fastsoftmax.cli._files import check_apart
 from fastsoftmax.cli._model_files import SavedModel, load_model
 from fastsoftmax.cli._plots import PlotOption, check_plot, write_plot
@@ -76,8 +76,8 @@ def _print_classes(result: Score) -> None:
     measures = np.stack([result.recall, result.precision, result.f1], axis=1)
     for i in shown:
         cells = ["–" if np.isnan(value) else f"{value:.4f}" for value in measures[i]]
-        name = readable(result.classes[i], _NAME_LENGTH)
-        table.add_row(escape(name), *cells, f"{result.rows[i]:,}")
+        cells = [readable(result.classes[i], _NAME_LENGTH), *cells, f"{result.rows[i]:,}"]
+        table.add_row(*(escape(encodable(cell)) for cell in cells))
     out.print(table)
 
 

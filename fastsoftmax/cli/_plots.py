@@ -64,18 +64,20 @@ def write_plot(path: Path, title: str, result: Score, curve: Curve | None = None
         # Characters that no font has are told of in one line.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         families, missing = _find_fonts({*"".join(names), *title})
-        matplotlib.rcParams.update(_STYLE | {"font.family": families})
+        parameters: Any = matplotlib.rcParams
+        parameters.update(_STYLE | {"font.family": families})
         n_lines = 1 if curve is None else 2
         # A figure without pyplot has the canvas of no screen.
         figure = Figure((_INCHES, _ROW_INCHES * n_lines), dpi=_DPI, layout="constrained")
         figure.suptitle(title, parse_math=False, fontsize=13)
-        lines = figure.subfigures(n_lines, squeeze=False)[:, 0]
+        lines: Any = figure.subfigures(n_lines, squeeze=False)[:, 0]
         confusion, classes, calibration = lines[0].subplots(1, 3)
         _draw_confusion(lines[0], confusion, result, names)
         _draw_classes(classes, result, names)
         _draw_calibration(calibration, result, names)
         if curve is not None:
-            _draw_curve(*lines[1].subplots(1, 2), curve)
+            loss, gradient = lines[1].subplots(1, 2)
+            _draw_curve(loss, gradient, curve)
         # The date would make another file of the same numbers.
         metadata = {"Date": None} if written == "svg" else {}
         with replacing(path) as temporary:
@@ -93,7 +95,7 @@ def _find_fonts(characters: set[str]) -> tuple[list[str], set[str]]:
 
     families, missing = ["DejaVu Sans"], characters
     first = font_manager.FontProperties(family=families)
-    files = [(families[0], font_manager.findfont(first))]
+    files: list[Any] = [(families[0], font_manager.findfont(first))]
     files += [(font.name, font.fname) for font in font_manager.fontManager.ttflist]
     for family, file in files:
         if not missing:
@@ -107,7 +109,7 @@ def _find_fonts(characters: set[str]) -> tuple[list[str], set[str]]:
         if found:
             families.append(family)
             missing = missing - found
-    return list(dict.fromkeys(families)), missing
+    return list(dict.fromkeys([*families, "sans-serif"])), missing
 
 
 def _draw_confusion(figure: Any, axes: Any, result: Score, names: list[str]) -> None:

@@ -11,7 +11,7 @@ from fastsoftmax.sources._labels import match_labels
 
 # Of more classes than this, neighbours are counted together in the confusion matrix.
 _MOST_GROUPS = 1000
-_EDGES = np.linspace(0, 1, 11)  # of the bins of probabilities
+_BINS = 10  # of probabilities
 
 
 class Score:
@@ -39,7 +39,7 @@ class Score:
         n_groups = -(-n_classes // self.group_size)
         self.confusion = np.zeros((n_groups + 1, n_groups), np.int64)
         # Of each bin the rows, those that are of the class, and the sum of the probabilities.
-        self._bins = np.zeros((3, len(_EDGES) - 1))
+        self._bins = np.zeros((3, _BINS))
         self._losses: list[float] = []
 
     def add(self, log_p: Array, truth: Array) -> None:
@@ -47,24 +47,25 @@ class Score:
 
         The number is -1 where the label is none of the classes.
         """
-        n_classes, (n_groups, _) = len(self.classes), np.shape(self.confusion.T)
-        predicted = log_p.argmax(axis=1)
+        n_classes, n_groups = len(self.classes), self.confusion.shape[1]
+        numbers, predicted = np.arange(len(truth)), log_p.argmax(axis=1)
         is_hit = predicted == truth
         self.n_rows += len(truth)
         self.n_correct += int(is_hit.sum())
-        self.rows += np.bincount(truth[truth >= 0], minlength=n_classes)
+        self.rows += np.bincount(truth + 1, minlength=n_classes + 1)[1:]
         self.predicted += np.bincount(predicted, minlength=n_classes)
-        self.hits += np.bincount(predicted[is_hit], minlength=n_classes)
+        self.hits += np.bincount(predicted, is_hit, minlength=n_classes).astype(np.int64)
         groups = np.where(truth < 0, n_groups, truth // self.group_size)
-        np.add.at(self.confusion, (groups, predicted // self.group_size), 1)
-        of_truth = np.take_along_axis(log_p, np.maximum(truth, 0)[:, None], axis=1)[:, 0]
-        self._losses.append(-float(np.where(truth < 0, -np.inf, of_truth).sum(dtype=np.float64)))
+        cells = groups * n_groups + predicted // self.group_size
+        np.add.at(self.confusion.reshape(-1), cells, 1)
+        of_truth = np.where(truth < 0, -np.inf, log_p[numbers, truth])
+        self._losses.append(-float(of_truth.sum(dtype=np.float64)))
         if n_classes == 2:
             predicted, is_hit = np.ones_like(predicted), truth == 1
-        p = np.exp(np.take_along_axis(log_p, predicted[:, None], axis=1)[:, 0].astype(np.float64))
-        numbers = np.searchsorted(_EDGES[1:-1], p)
+        p = np.exp(log_p[numbers, predicted], dtype=np.float64)
+        bins = np.clip(np.ceil(p * _BINS) - 1, 0, _BINS - 1).astype(np.intp)
         for sums, weights in zip(self._bins, (None, is_hit, p), strict=True):
-            sums += np.bincount(numbers, weights, minlength=len(sums))
+            sums += np.bincount(bins, weights, minlength=_BINS)
 
     @property
     def accuracy(self) -> float:
@@ -95,7 +96,7 @@ class Score:
         """Return predicted probability, observed share, and share of all rows, of each used bin.
 
         The probability is that of the predicted class, or of two classes that of the second one.
-        Bins are a tenth wide, as those of scikit-learn's calibration_curve.
+        The bins are those of scikit-learn's calibration_curve with as many of them.
         """
         n_rows, n_hits, p = self._bins[:, self._bins[0] > 0]
         return p / n_rows, n_hits / n_rows, n_rows / self.n_rows

@@ -110,12 +110,12 @@ def train(
     if output is not None:
         save_model(output, _saved(source, fit, results))
         out.print(f"model written to {escape(str(output))}")
-    if plot is not None:
-        write_plot(plot, f"{data}, held-out rows", held_out, Curve(fit.points, tol))
     results |= {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
     if (peak := _peak_memory()) is not None:
         results["peak memory"] = f"{peak:,} MiB"
     print_table(f"softmax regression on {data}", results)
+    if plot is not None:
+        write_plot(plot, f"{data}, held-out rows", held_out, Curve(fit.points, tol))
     if compare:
         compare_fits(model, training, test)
 
@@ -151,8 +151,8 @@ def _check_files(
     for path in filter(None, (output, checkpoint)):
         check_writable(path)
     if plot is not None:
-        for option, path in (("--output", output), ("--checkpoint", checkpoint)):
-            if path is not None and path.resolve() == plot.resolve():
+        for option, other in (("--output", output), ("--checkpoint", checkpoint)):
+            if other is not None and other.resolve() == plot.resolve():
                 raise ValueError(f"{plot}: expected different files for --plot and {option}")
     if checkpoint is None:
         if resume:
