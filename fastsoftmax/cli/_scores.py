@@ -103,7 +103,9 @@ class Score:
 
     def weakest(self, most: int) -> Array:
         """Return the numbers of the classes with the lowest F1, so many at most, lowest first."""
-        return np.lexsort((-self.rows, self.f1))[:most]  # of equal ones the largest; NaN is last
+        # Of equal ones the class with the most rows; NaN is last.
+        order: Array = np.lexsort((-self.rows, self.f1))
+        return order[:most]
 
 
 def score(model: Any, source: ChunkSource) -> Score:
