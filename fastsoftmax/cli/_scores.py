@@ -119,4 +119,5 @@ def score(model: Any, source: ChunkSource) -> Score:
 
 
 def _shares(parts: Array, totals: Array) -> Array:
-    return np.divide(parts, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    shares: Array = np.divide(parts, totals, out=np.full(len(totals), np.nan), where=totals > 0)
+    return shares
