@@ -42,6 +42,13 @@ class Encoder:
 
     def __init__(self, columns: TableColumns) -> None:
         self.columns, self.unseen = columns, dict[str, Unseen]()
+        self.make_csr: Any = None
+        if columns.is_sparse:
+            # Imported here and not where rows are made: that is in the thread that reads ahead, of
+            # which an import hung once in some twenty processes.
+            from scipy.sparse import csr_array
+
+            self.make_csr = csr_array
         widths = [column.n_features for column in columns.columns]
         self._starts = np.cumsum([0, *widths])[:-1].tolist()
         self._known = {
@@ -147,8 +154,6 @@ class Matched:
 
     def sparse(self, first: int, rows: Array, dtype: np.dtype[Any]) -> Any:
         """Return rows, whose numbers in the chunk are ``first`` + ``rows``, as a CSR matrix."""
-        from scipy.sparse import csr_array
-
         chosen, n_entries = rows + first, len(self._pieces)
         indices = np.empty((len(rows), n_entries), np.int32)
         data = np.ones((len(rows), n_entries), dtype)
@@ -170,7 +175,7 @@ class Matched:
             indptr[1:] = np.cumsum(known.sum(axis=1))
             indices, data = indices[known], data[known]
         shape = (len(rows), self._encoder.columns.n_features)
-        return csr_array((data.ravel(), indices.ravel(), indptr), shape=shape)
+        return self._encoder.make_csr((data.ravel(), indices.ravel(), indptr), shape=shape)
 
     def _note(self, piece: _Placed, rows: Array) -> None:
         """Count rows whose value is none of those known."""
