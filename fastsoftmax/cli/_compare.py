@@ -14,7 +14,7 @@ import sklearn.linear_model
 
 from fastsoftmax._evaluation.dataset import stack
 from fastsoftmax.cli._console import out, progress_line
-from fastsoftmax.cli._evaluate import score
+from fastsoftmax.cli._scores import score
 from fastsoftmax.linear_model import LogisticRegression, SoftmaxRegression
 from fastsoftmax.sources import ArraySource, ChunkSource
 

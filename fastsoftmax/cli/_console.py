@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +19,19 @@ def print_table(title: str, rows: dict[str, str], head: str = "measure") -> None
     for row in rows.items():
         table.add_row(*map(escape, row))
     out.print(table)
+
+
+def readable(label: Any, most: int) -> str:
+    """Return the name of a class in one line of at most so many characters, all of them visible."""
+    # Others than the first so many needn't be looked at.
+    name = str(label)[: most + 1]
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def encodable(text: str) -> str:
+    """Return text with escapes for what the encoding of the terminal does not have."""
+    return text.encode(out.encoding, "backslashreplace").decode(out.encoding)
 
 
 @contextlib.contextmanager

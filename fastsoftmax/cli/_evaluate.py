@@ -1,23 +1,29 @@
 """The command ``evaluate``: how well a model does on data of any size, chunk by chunk."""
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.markup import escape
+from rich.table import Table
 
-from fastsoftmax.cli._console import err, print_table
+from fastsoftmax.cli._console import encodable, err, out, print_table, readable
+from fastsoftmax.cli._files import check_apart
 from fastsoftmax.cli._model_files import SavedModel, load_model
+from fastsoftmax.cli._plots import PlotOption, check_plot, write_plot
+from fastsoftmax.cli._scores import Score, score
 from fastsoftmax.cli._tables import warn_of_unseen
 from fastsoftmax.sources import ChunkSource, open_source
 from fastsoftmax.sources._formats import TABLES, Format, file_format
-from fastsoftmax.sources._labels import describe, match_labels
+from fastsoftmax.sources._labels import describe
 
 DATA = (
     "A .parquet, .csv, .tsv, .npy, .npz or svmlight file, text also compressed, or a directory of "
     ".parquet or .npy files."
 )
+# Of more classes than the former only the latter number are shown, with names this long.
+_MOST_CLASSES, _FEW_CLASSES, _NAME_LENGTH = 20, 10, 40
 FormatOption = Annotated[
     Format | None, typer.Option("--format", help="Format, where the name does not tell it.")
 ]
@@ -32,10 +38,15 @@ def evaluate(
     target: Annotated[str | None, typer.Option(help="Label column.")] = None,
     format: FormatOption = None,
     zero_based: ZeroBasedOption = None,
+    plot: PlotOption = None,
 ) -> None:
-    """Accuracy and log-loss of a model on labelled data."""
+    """Accuracy and log-loss of a model on labelled data, recall and precision of each class."""
+    if plot is not None:
+        check_plot(plot, [model])
     saved = load_model(model)
     source = open_for(saved, data, target, zero_based, format=format, labelled=True)
+    if plot is not None:
+        check_apart(plot, source.files)
     unknown = source.use_classes(saved.model.classes_)
     if len(unknown):
         err.print(
@@ -46,6 +57,28 @@ def evaluate(
     warn_of_unseen(source)
     rows = {"rows": f"{result.n_rows:,}", "accuracy": f"{result.accuracy:.4f}"}
     print_table(str(data), {**rows, "log-loss": f"{result.log_loss:.4f}"})
+    _print_classes(result)
+    if plot is not None:
+        write_plot(plot, str(data), result)
+
+
+def _print_classes(result: Score) -> None:
+    """Print recall and precision of each class, of many classes only those of the weakest."""
+    n_classes, shown = len(result.classes), range(len(result.classes))
+    title, caption = "classes", None
+    if n_classes > _MOST_CLASSES:
+        title = f"the {_FEW_CLASSES} of {n_classes:,} classes with the lowest F1"
+        caption = f"{n_classes - _FEW_CLASSES:,} classes are not shown"
+        shown = result.weakest(_FEW_CLASSES).tolist()
+    table = Table("class", title=title, caption=caption)
+    for name in ("recall", "precision", "F1", "rows"):
+        table.add_column(name, justify="right")
+    measures = np.stack([result.recall, result.precision, result.f1], axis=1)
+    for i in shown:
+        cells = ["–" if np.isnan(value) else f"{value:.4f}" for value in measures[i]]
+        cells = [readable(result.classes[i], _NAME_LENGTH), *cells, f"{result.rows[i]:,}"]
+        table.add_row(*(escape(encodable(cell)) for cell in cells))
+    out.print(table)
 
 
 def open_for(
@@ -62,26 +95,3 @@ def open_for(
         raise ValueError(f"{data}: expected the features {saved.feature_names}, got {names}")
     source.dtype = saved.model.coef_.dtype
     return source
-
-
-class Score(NamedTuple):
-    """How well a model does; the log-loss is infinite for a class the model does not know."""
-
-    n_rows: int
-    accuracy: float
-    log_loss: float
-
-
-def score(model: Any, source: ChunkSource) -> Score:
-    """Stream labelled rows past a classifier of scikit-learn's kind."""
-    # A label that is no class of the source, and has the code -1, is none of the model either.
-    numbers = np.append(match_labels(source.classes, model.classes_), -1)
-    n_rows = correct = 0
-    losses = []
-    for X, codes, *_ in source():
-        log_p, truth = model.predict_log_proba(X), numbers[codes]
-        n_rows += len(truth)
-        correct += int((log_p.argmax(axis=1) == truth).sum())
-        of_truth = np.take_along_axis(log_p, np.maximum(truth, 0)[:, None], axis=1)[:, 0]
-        losses.append(-float(np.where(truth < 0, -np.inf, of_truth).sum(dtype=np.float64)))
-    return Score(n_rows, correct / n_rows, math.fsum(losses) / n_rows)

@@ -19,9 +19,11 @@ from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
 from fastsoftmax.cli._console import err, out, print_table, progress_line, seconds_left
-from fastsoftmax.cli._evaluate import DATA, FormatOption, Score, ZeroBasedOption, score
+from fastsoftmax.cli._evaluate import DATA, FormatOption, ZeroBasedOption
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
+from fastsoftmax.cli._plots import Curve, PlotOption, check_plot, write_plot
+from fastsoftmax.cli._scores import Score, score
 from fastsoftmax.cli._tables import (
     CategoriesOption,
     ClassWeightOption,
@@ -72,6 +74,7 @@ def train(
     max_categories: CategoriesOption = 1000,
     format: FormatOption = None,
     zero_based: ZeroBasedOption = None,
+    plot: PlotOption = None,
 ) -> None:
     """Train on a data set, and say how well and how fast."""
     out.quiet = quiet
@@ -79,12 +82,14 @@ def train(
         raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
     if compare and (weight or class_weight):
         raise ValueError("--compare: expected neither --weight nor --class-weight beside it")
-    resume = _check_files(output, checkpoint, resume)
+    if plot is not None:
+        check_plot(plot, [])
+    resume = _check_files(output, checkpoint, plot, resume)
     options: dict[str, Any] = {"format": format, "drop": split_names(drop), "weight": weight}
     options |= {"missing": missing, "max_categories": max_categories, "learn": False}
     options["zero_based"] = "auto" if zero_based is None else zero_based
     source = _open(data, target, split_names(features), **options)
-    for path in filter(None, (output, checkpoint)):
+    for path in filter(None, (output, checkpoint, plot)):
         check_apart(path, source.files)
     source.dtype = np.dtype(dtype)
     training, test = _split(source, test_size, seed, stream)
@@ -109,6 +114,8 @@ def train(
     if (peak := _peak_memory()) is not None:
         results["peak memory"] = f"{peak:,} MiB"
     print_table(f"softmax regression on {data}", results)
+    if plot is not None:
+        write_plot(plot, f"{data}, held-out rows", held_out, Curve(fit.points, tol))
     if compare:
         compare_fits(model, training, test)
 
@@ -137,10 +144,16 @@ def _open(data: str, target: str | None, features: list[str] | None, **options: 
     return source
 
 
-def _check_files(output: Path | None, checkpoint: Path | None, resume: bool) -> bool:
+def _check_files(
+    output: Path | None, checkpoint: Path | None, plot: Path | None, resume: bool
+) -> bool:
     """Check the files to be written, and return whether there is a checkpoint to go on from."""
     for path in filter(None, (output, checkpoint)):
         check_writable(path)
+    if plot is not None:
+        for option, other in (("--output", output), ("--checkpoint", checkpoint)):
+            if other is not None and other.resolve() == plot.resolve():
+                raise ValueError(f"{plot}: expected different files for --plot and {option}")
     if checkpoint is None:
         if resume:
             raise ValueError("--resume: expected --checkpoint FILE as well")
@@ -228,6 +241,8 @@ class _Fit:
     line: str = "first pass"
     is_counted: bool = False
     history: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    # Of each iteration the passes so far, the loss, and the largest entry of the gradient.
+    points: list[tuple[int, float, float]] = dataclasses.field(default_factory=list)
 
     def run(self) -> float:
         """Fit, and return the seconds it took."""
@@ -289,6 +304,7 @@ class _Fit:
         goal = f"{norm:.1e} (goal {self.model.tol:.0e})"
         self.line = f"iteration {state.n_iter}, loss {state.loss:.6f}, gradient {goal}"
         self.history.append((time.perf_counter(), norm))
+        self.points.append((self.passes, state.loss, norm))
         self._show_line()
         self.checkpoints(last)
 
