@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -21,6 +20,7 @@ COLOURS = {
     "torch": "#D55E00",
     "torch compiled": "#CC79A7",
     "torch chunked": "#8B3A00",
+    "torch linear_cross_entropy": "#8B3A00",  # its name in older files
     "JAX": "#0072B2",
     "sklearnex": "#009E73",
     "onnxruntime": "#56B4E9",
@@ -155,7 +155,7 @@ def caption(report: dict[str, Any]) -> str:
 
 
 def _finish(figure: Any, handles: dict[str, Any], report: dict[str, Any], target: Path) -> Path:
-    lines = textwrap.wrap(caption(report), 170)
+    lines = textwrap.wrap(caption(report), 205)
     height = figure.get_figheight()
     bottom = 0.17 * len(lines) / height
     figure.text(0.01, 0.05 / height, "\n".join(lines), fontsize=7.5, color="#444444", va="bottom")

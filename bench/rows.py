@@ -143,9 +143,7 @@ def with_onnxruntime(name: str, a: Arrays) -> Any:
     else:
         out, options, constants = np.empty_like(x), {"axis": 1}, []
     node = helper.make_node(operator[name], ["x", *(c.name for c in constants)], ["out"], **options)
-    ends = [
-        [helper.make_tensor_value_info(n, dtype, v.shape)] for n, v in (("x", x), ("out", out))
-    ]
+    ends = [[helper.make_tensor_value_info(n, dtype, v.shape)] for n, v in (("x", x), ("out", out))]
     graph = helper.make_graph([node], name, *ends, initializer=constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     how = onnxruntime.SessionOptions()
