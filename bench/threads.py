@@ -91,8 +91,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"{on['cpu']}, {on['threads']} threads, {on['date']}.",
         "",
         "Milliseconds, medians; in brackets how many times as fast as on one thread, and what "
-        "share that is of the number of threads. The numbers of threads take turns in one process, and "
-        "all of them gave the same bits. Below stands how the machine's own limits grow, on "
+        "share that is of the number of threads. The numbers of threads take turns in one process, "
+        "and all of them gave the same bits. Below stands how the machine's own limits grow, on "
         "threads of Numba.",
         "",
         "| | dtype | " + " | ".join(numbers) + " |",
