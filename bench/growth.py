@@ -17,15 +17,15 @@ import machine
 import pictures
 
 
-def measure(turns: int, most: int) -> dict[str, Any]:
-    """Every line's rows, at most so many, the smallest first."""
+def measure(turns: int, most: int, kept: Path) -> None:
+    """Measure every line, at most so many of its shapes, and keep the results as they come."""
     results: dict[str, Any] = {"machine": machine.description(), "dtype": "float32", "lines": {}}
     for letter, shapes in grid_points.LINES.items():
         rows = results["lines"][letter] = []
         for shape in shapes[:most]:
             rows.append(grid.measure(shape, results["dtype"], turns))
             print(shape, {peer: round(ms, 4) for peer, ms in rows[-1]["ms"].items()}, flush=True)
-    return results
+            kept.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:
@@ -38,8 +38,7 @@ def main() -> None:
     kept = options.output / "growth.json"
     if not options.draw:
         options.output.mkdir(parents=True, exist_ok=True)
-        results = measure(options.turns, options.points)
-        kept.write_text(json.dumps(results, indent=1) + "\n")
+        measure(options.turns, options.points, kept)
     print(f"drawn: {pictures.growth(json.loads(kept.read_text()), options.output)}")
 
 

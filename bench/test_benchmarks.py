@@ -1,7 +1,8 @@
 """pytest-benchmark over the registry: ``pytest bench --benchmark-group-by=param:problem``.
 
-BENCH_SCALE=0.01 takes a hundredth of the rows, and two of the shapes of batches. For ratios use report.py: here all peers share one
-process, and threads that one leaves spinning slow the next one down.
+BENCH_SCALE=0.01 takes a hundredth of the rows, and few of the shapes of batches. For ratios use
+report.py: here all peers share one process, and threads that one leaves spinning slow the next one
+down.
 """
 
 import functools
