@@ -22,7 +22,7 @@ FIXED = [
     ((3163, 3000, 33), "float32"),
     ((1243, 3000, 130), "float32"),
     ((2_000_000, 1, 2), "float64"),
-    ((32, 4096, 50_257), "float32"),
+    ((32, 1024, 50_257), "float32"),
     ((32, 1, 2), "float32"),
 ]
 N_POINTS = 60
@@ -43,6 +43,14 @@ def make(problem: Any) -> Arrays:
     W *= 1 / math.sqrt(n_features)
     b = rng.standard_normal(n_classes, dtype=problem.dtype)
     return {"X": X, "W": W, "b": b, "y": rng.integers(0, n_classes, n_rows)}
+
+
+def plain_sum_error(problem: Any) -> float:
+    """A fiftieth of what a plain sum over the rows may lose in its own precision.
+
+    scikit-learn and torch form such sums: at 1.9 million rows in float32 they were off by 0.1 %.
+    """
+    return problem.shape[0] * float(np.finfo(problem.dtype).eps) / 50
 
 
 def peers(shape: Shape) -> list[str]:
