@@ -146,25 +146,34 @@ class Peer:
         """Fit as a user would, and return W and b for the features as they are."""
         from sklearn.preprocessing import StandardScaler
 
-        if self.library == "sklearnex":
-            from sklearnex.linear_model import LogisticRegression
-        else:
-            from sklearn.linear_model import LogisticRegression
-
         if "float64" in self.steps:
             X = X.astype(np.float64)
         scaler = None
         if "StandardScaler" in self.steps:
             scaler = StandardScaler()
             X = scaler.fit_transform(X)
+        W, b = self.fit(X, y, l2, max_iter)
+        if scaler is None:
+            return W, b
+        W = W / scaler.scale_
+        return W, b - W @ scaler.mean_
+
+    def fit(self, X: Any, y: np.ndarray, l2: float, max_iter: int) -> Fitted:
+        """Fit the features given."""
+        if self.library == "sklearnex":
+            from sklearnex.linear_model import LogisticRegression
+        else:
+            from sklearn.linear_model import LogisticRegression
+
         model = LogisticRegression(
             solver=self.solver, C=1 / (2 * l2 * X.shape[0]), tol=1e-12, max_iter=max_iter
         )
         model.fit(X, y)
-        if scaler is None:
-            return model.coef_, model.intercept_
-        W = model.coef_ / scaler.scale_
-        return W, model.intercept_ - W @ scaler.mean_
+        return model.coef_, model.intercept_
+
+    def watched(self, watch: Watch) -> contextlib.AbstractContextManager[None]:
+        """Let ``watch`` see the iterates of the runs within."""
+        return watched_lbfgs(watch) if self.solver == "lbfgs" else watched_newton(watch)
 
     def measure(
         self, X: Any, y: np.ndarray, l2: float, best: float, limit: float, rounds: int
@@ -173,8 +182,7 @@ class Peer:
         # oneDAL's loss is handed to SciPy as a sum.
         scale = X.shape[0] if self.library == "sklearnex" else 1
         watch = Watch(best * (1 + GOAL), limit, scale)
-        hook = watched_lbfgs if self.solver == "lbfgs" else watched_newton
-        with hook(watch), contextlib.suppress(Stop):
+        with self.watched(watch), contextlib.suppress(Stop):
             self.run(X, y, l2, 100_000)
         iterations = max(watch.iterations, 1)
         failed = {"iterations": iterations, "passes": watch.passes, "reached": False}
@@ -265,31 +273,3 @@ def count_passes(fit: Callable[[], Any]) -> int:
     with mock.patch.object(InMemory, "sum", count):
         fit()
     return total
-
-
-OURS = [Ours("SoftmaxRegression"), Ours("LogisticRegression")]
-DENSE_PEERS = [
-    # In float32 both libraries' L-BFGS gives up early, since the loss has too few digits.
-    Peer("scikit-learn", "lbfgs", "float64", "StandardScaler"),
-    Peer("scikit-learn", "lbfgs", "StandardScaler"),
-    Peer("scikit-learn", "lbfgs"),
-    Peer("scikit-learn", "newton-cholesky"),
-    Peer("scikit-learn", "newton-cg", "StandardScaler"),
-    Peer("sklearnex", "lbfgs", "float64", "StandardScaler"),
-    Peer("sklearnex", "lbfgs", "StandardScaler"),
-    Peer("sklearnex", "lbfgs"),
-]
-# sklearnex leaves newton-cg and sparse features to scikit-learn.
-SPARSE_PEERS = [Peer("scikit-learn", "lbfgs"), Peer("scikit-learn", "newton-cg")]
-# Where the penalty matters at the optimum, that of scaled features is another objective.
-UNSCALED_PEERS = [
-    Peer(library, solver, *steps)
-    for library, solver, *steps in (
-        ("scikit-learn", "newton-cholesky", "float64"),
-        ("scikit-learn", "newton-cg", "float64"),
-        ("scikit-learn", "lbfgs", "float64"),
-        ("scikit-learn", "lbfgs"),
-        ("sklearnex", "lbfgs", "float64"),
-        ("sklearnex", "lbfgs"),
-    )
-]

@@ -17,6 +17,7 @@ from typing import Any
 
 import fit_batches
 import fit_peers
+import fit_rivals
 import machine
 import numpy as np
 from fit_problems import PROBLEMS, FitProblem
@@ -102,13 +103,13 @@ def _problem(name: str) -> FitProblem:
 
 def peers_of(problem_name: str) -> list[Any]:
     """Ours, and what can solve the problem."""
-    peers, is_double = fit_peers.DENSE_PEERS, problem_name.endswith("float64")
+    peers, is_double = fit_rivals.DENSE_PEERS, problem_name.endswith("float64")
     if "csr" in problem_name:
-        peers = fit_peers.SPARSE_PEERS
+        peers = fit_rivals.SPARSE_PEERS
     elif "digits" in problem_name:
-        kept = [p for p in fit_peers.UNSCALED_PEERS if "float64" in p.steps or not is_double]
-        return [*fit_peers.OURS, *kept]
-    return [*fit_peers.OURS, *(p for p in peers if not (is_double and "float64" in p.steps))]
+        kept = [p for p in fit_rivals.UNSCALED_PEERS if "float64" in p.steps or not is_double]
+        return [*fit_rivals.OURS, *kept]
+    return [*fit_rivals.OURS, *(p for p in peers if not (is_double and "float64" in p.steps))]
 
 
 def measure(problem: FitProblem, options: Any, keep: Any) -> None:
@@ -125,6 +126,9 @@ def measure(problem: FitProblem, options: Any, keep: Any) -> None:
         result = {"about": problem.about, "l2": problem.l2, "best": best, "rows": rows,
                   "fastest": fastest, "promises": problem.promises}  # fmt: skip
         for peer in peers_of(problem.name):
+            if fit_rivals.missing(peer):
+                rows[peer.name] = {"failed": "not installed"}
+                continue
             # Whoever is half as slow again as its library's fastest is not the fastest.
             known = fastest.get(peer.library, np.inf)
             limit = min(options.limit, 1.5 * known + 1)
@@ -141,8 +145,12 @@ def measure(problem: FitProblem, options: Any, keep: Any) -> None:
 def ratios(result: dict[str, Any]) -> dict[str, str]:
     """How many times as long as our estimator a library's fastest solver takes."""
     ours, found = result["fastest"].get("fastsoftmax"), {}
-    for library in ("scikit-learn", "sklearnex"):
-        rows = [r for name, r in result["rows"].items() if name.startswith(library + " ")]
+    for library in fit_rivals.LIBRARIES:
+        rows = [
+            row
+            for name, row in result["rows"].items()
+            if name.startswith(library + " ") and "failed" not in row
+        ]
         if ours is None or not rows:
             continue
         if library in result["fastest"]:

@@ -134,16 +134,17 @@ def with_torch_chunked(a: Arrays) -> Any:
     return _torch(a, frameworks.torch_chunked, chunked=True)
 
 
-def with_jax(a: Arrays) -> Any:
-    """`jax.jit(jax.value_and_grad(...))` of the dense loss with `jax.nn.logsumexp`."""
+def jax_loss(W: Any, b: Any, X: Any, y: Any) -> Any:
     import jax
 
-    def loss(W: Any, b: Any, X: Any, y: Any) -> Any:
-        Z = X @ W.T + b
-        picked = jax.numpy.take_along_axis(Z, y[:, None], axis=1)[:, 0]
-        return (jax.nn.logsumexp(Z, axis=1) - picked).mean()
+    Z = X @ W.T + b
+    picked = jax.numpy.take_along_axis(Z, y[:, None], axis=1)[:, 0]
+    return (jax.nn.logsumexp(Z, axis=1) - picked).mean()
 
-    return frameworks.jax_compiled(loss, a["W"], a["b"], a["X"], a["y"], n_parameters=2)
+
+def with_jax(a: Arrays) -> Any:
+    """`jax.jit(jax.value_and_grad(...))` of the dense loss with `jax.nn.logsumexp`."""
+    return frameworks.jax_compiled(jax_loss, a["W"], a["b"], a["X"], a["y"], n_parameters=2)
 
 
 def with_sklearnex(a: Arrays) -> Any:

@@ -21,15 +21,17 @@ for _name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
 
 N_THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 # Seconds of silence before anything is timed: OpenBLAS's threads spin for 0.1 s after a call.
-PAUSE = 0.15
+PAUSE = 0.16
 LIBRARIES = ("fastsoftmax", "numpy", "numba", "scipy", "scikit-learn", "torch", "jax",
-             "scikit-learn-intelex")  # fmt: skip
+             "scikit-learn-intelex", "onnxruntime", "cyanure")  # fmt: skip
+# Names in /proc/cpuinfo of what decides how wide a CPU's vectors are, the widest first.
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sse2": "SSE2", "asimd": "NEON"}
 
 
 def description() -> dict[str, Any]:
     """The machine, the day and the versions, for the head of a report."""
     return {
-        "cpu": _cpu_name(),
+        "cpu": _cpu_name() + _vectors(),
         "threads": N_THREADS,
         "date": time.strftime("%Y-%m-%d"),
         "blas": _blas(),
@@ -63,8 +65,18 @@ def _blas() -> str:
 
 
 def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor()
+
+
+def _vectors() -> str:
+    """How wide the CPU's vectors are: a name alone, as "AMD EPYC", is that of several machines."""
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return next((f" with {name}" for flag, name in VECTORS.items() if flag in flags), "")
+
+
+def _cpuinfo(key: str) -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
+    except OSError:
+        return ""
+    return next((line.partition(": ")[2] for line in lines if line.startswith(key)), "")

@@ -17,6 +17,8 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import batches
+import grid_points
 import linear
 import numpy as np
 import objectives
@@ -79,6 +81,7 @@ REQUIRES = {
     "SciPy": "scipy",
     "JAX": "jax",
     "sklearnex": "daal4py",
+    "onnxruntime": "onnxruntime",
 }
 
 
@@ -86,11 +89,31 @@ def available(peer: str) -> bool:
     """Whether the peer's library, and the compiler it needs, is installed; nothing is imported."""
     if peer == "torch compiled" and not shutil.which(os.environ.get("CXX", "g++")):
         return False
+    if peer == "onnxruntime" and not importlib.util.find_spec("onnx"):  # which makes the model
+        return False
     return peer not in REQUIRES or importlib.util.find_spec(REQUIRES[peer]) is not None
 
 
 TASKS = {
     "linear": Task(linear.make, linear.truth, linear.PEERS, linear.SHAPES, linear.work),
+    "batches": Task(linear.make, linear.truth, batches.PEERS, batches.SHAPES, linear.work),
+    "batches_input_grad": Task(
+        linear.make,
+        functools.partial(torch_training.truth, True),
+        batches.INPUT_GRAD_PEERS,
+        batches.SHAPES,
+        functools.partial(torch_training.work, True),
+        dtypes=("float32",),
+    ),
+    # Its points are grid.py's and growth.py's.
+    "grid": Task(
+        grid_points.make,
+        linear.truth,
+        grid_points.PEERS,
+        [],
+        linear.work,
+        peer_tolerance=grid_points.plain_sum_error,
+    ),
     **{
         f"{name}-axis{axis}": Task(
             make=rows.make,

@@ -1,12 +1,17 @@
-"""Run the benchmarks, peers in turns, and write the tables: ``python bench/report.py``."""
+"""Run the benchmarks, peers in turns, and write tables and pictures: ``python bench/report.py``.
+
+``--draw`` draws the pictures again from the JSON files that are there, without a new run.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,9 @@ from worker import Worker
 FEWEST_TURNS, SECONDS = 5, 60
 
 
-def measure(problem: registry.Problem, turns: int) -> dict[str, Any]:
+def measure(
+    problem: registry.Problem, turns: int, peers: Iterable[str] | None = None
+) -> dict[str, Any]:
     """Median milliseconds of every peer, timed in turns; or why a peer has none."""
     task = registry.TASKS[problem.task]
     absent: dict[str, str] = {}
@@ -32,7 +39,7 @@ def measure(problem: registry.Problem, turns: int) -> dict[str, Any]:
         for i, array in enumerate(task.truth(arrays)):
             np.save(f"{directory}/truth{i}.npy", array)
         del arrays
-        for peer in task.peers:
+        for peer in task.peers if peers is None else peers:
             if not registry.available(peer):
                 absent[peer] = "not installed"
                 continue
@@ -53,7 +60,7 @@ def measure(problem: registry.Problem, turns: int) -> dict[str, Any]:
         worker.close()
     return {
         "ms": {peer: 1e3 * statistics.median(values) for peer, values in times.items()},
-        "turns": min(map(len, times.values())),
+        "turns": min(map(len, times.values()), default=0),
         "notes": {peer: worker.note for peer, worker in workers.items() if worker.note},
         "absent": absent,
     }
@@ -144,6 +151,25 @@ def raise_limits(limits: dict[str, float]) -> None:
         limits[dtype] = max(limits[dtype], ceilings.multiply_add_peak(dtype))
 
 
+def draw(report: dict[str, Any], directory: Path) -> None:
+    """Draw each task of a report, where matplotlib is installed."""
+    if not importlib.util.find_spec("matplotlib"):
+        print('no pictures: they need matplotlib, pip install "fastsoftmax[bench]"')
+        return
+    import pictures
+
+    for picture in pictures.report(report, directory):
+        print(f"drawn: {picture}")
+
+
+def draw_again(directory: Path, only: str) -> None:
+    """Draw what the JSON files of a folder hold, if their names contain ``only``."""
+    for path in sorted(directory.glob(f"*{only}*.json")):
+        report = json.loads(path.read_text())
+        if "problem" in report.get("rows", [{}])[0]:
+            draw(report, directory)
+
+
 def main(arguments: list[str] | None = None) -> Path:
     """Measure, and return where the tables were written."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -153,7 +179,11 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", default="report")
     parser.add_argument("--smoke", action="store_true", help=argparse.SUPPRESS)  # few rows
+    parser.add_argument("--draw", action="store_true", help="only draw again what was measured")
     options = parser.parse_args(arguments)
+    if options.draw:
+        draw_again(options.output, options.only)
+        return options.output
     limits = {"read": 0.0, "float32": 0.0, "float64": 0.0}
     report = {"machine": machine.description(), "limits": limits, "rows": []}
     measured = []
@@ -175,6 +205,7 @@ def main(arguments: list[str] | None = None) -> Path:
         target.with_suffix(".md").write_text(markdown(report))
     written = options.output / f"{options.name}.md"
     print(f"written: {written}")
+    draw(report, options.output)
     return written
 
 

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import frameworks
+import machine
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
@@ -128,6 +129,39 @@ def with_jax(name: str, axis: int, a: Arrays) -> Any:
     return lambda: [jax.block_until_ready(function(x))]
 
 
+def with_onnxruntime(name: str, a: Arrays) -> Any:
+    """An ONNX model of the one operator along the last axis, bound to arrays given."""
+    import onnx
+    import onnxruntime
+    from onnx import helper
+
+    operator = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "logsumexp": "ReduceLogSumExp"}
+    x, dtype = a["x"], helper.np_dtype_to_tensor_dtype(a["x"].dtype)
+    if name == "logsumexp":
+        out, options = np.empty(len(x), x.dtype), {"keepdims": 0}
+        constants = [helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])]
+    else:
+        out, options, constants = np.empty_like(x), {"axis": 1}, []
+    node = helper.make_node(operator[name], ["x", *(c.name for c in constants)], ["out"], **options)
+    ends = [[helper.make_tensor_value_info(n, dtype, v.shape)] for n, v in (("x", x), ("out", out))]
+    graph = helper.make_graph([node], name, *ends, initializer=constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    how = onnxruntime.SessionOptions()
+    how.intra_op_num_threads = machine.N_THREADS
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), how, providers=["CPUExecutionProvider"]
+    )
+    bound = session.io_binding()
+    bound.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x))
+    bound.bind_output("out", "cpu", 0, x.dtype, out.shape, out.ctypes.data)
+
+    def run() -> Any:
+        session.run_with_iobinding(bound)
+        return [out]
+
+    return run
+
+
 def peers(name: str, axis: int) -> dict[str, Any]:
     found = {
         "fastsoftmax": with_fastsoftmax,
@@ -136,7 +170,10 @@ def peers(name: str, axis: int) -> dict[str, Any]:
         "torch": with_torch,
         "JAX": with_jax,
     }
-    return {"copy": with_copy} | {p: functools.partial(f, name, axis) for p, f in found.items()}
+    bound = {p: functools.partial(f, name, axis) for p, f in found.items()}
+    if axis == 1:
+        bound["onnxruntime"] = functools.partial(with_onnxruntime, name)
+    return {"copy": with_copy} | bound
 
 
 # ---------------------------------------------------------------------- loss and gradient of logits
