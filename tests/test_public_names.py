@@ -57,13 +57,18 @@ NAMES = {
         "SoftmaxRegression": SOFTMAX_REGRESSION,
     },
     "fastsoftmax.sources": {
-        "ArraySource": "(path, X, y, *, feature_names=None, files=None, chunk_rows=None)",
+        "ArraySource": (
+            "(path, X, y, sample_weight=None, *, feature_names=None, files=None, chunk_rows=None)"
+        ),
         "ChunkSource": "(path, n_features, names, files=None)",
         "Chunks": "(function, n_features, classes, feature_names=None)",
         "open_source": (
             "(path, target=None, features=None, chunk_rows=None, *, labelled=True, format=None, "
-            "classes=None, zero_based='auto', n_features=None)"
+            "classes=None, zero_based='auto', n_features=None, drop=None, weight=None, "
+            "missing='error', max_categories=1000, columns=None, learn=True)"
         ),
+        "TableColumns": "(columns)",
+        "TableSource": "(path, columns, options, files)",
     },
     "fastsoftmax.dask": {
         "SoftmaxObjective": f"(X, y, *, {OBJECTIVE}, n_shares=None)",
@@ -106,6 +111,8 @@ PREDICTIONS = dict.fromkeys(
 )
 SOURCE_MEMBERS = {
     "__call__": "(self)",
+    "choose": "(self, rows)",
+    "encode_labels": "(self, where, labels)",
     "features": "(self)",
     "files": DATA,
     "load": "(self)",
@@ -124,9 +131,15 @@ MEMBERS = {
     ("fastsoftmax", "SoftmaxObjective"): OBJECTIVE_MEMBERS,
     ("fastsoftmax.linear_model", "LogisticRegression"): PREDICTIONS
     | {"fit": "(self, X, y, sample_weight=None)"},
+    ("fastsoftmax.linear_model", "LogisticRegressionCV"): PREDICTIONS
+    | {"fit": "(self, X, y, sample_weight=None, **params)"},
     ("fastsoftmax.linear_model", "SoftmaxRegression"): REGRESSION_MEMBERS,
     ("fastsoftmax.sources", "ArraySource"): SOURCE_MEMBERS,
     ("fastsoftmax.sources", "ChunkSource"): SOURCE_MEMBERS,
+    ("fastsoftmax.sources", "TableColumns"): {"from_json": "(text)", "to_json": "(self)"},
+    ("fastsoftmax.sources", "TableSource"): SOURCE_MEMBERS
+    | {"labels": "(self)", "learn_columns": "(self)", "use_columns": "(self, columns)"}
+    | dict.fromkeys(("columns", "unseen"), DATA),
     ("fastsoftmax.sources", "Chunks"): {"__call__": "(self)"}
     | dict.fromkeys(("function", "n_features", "classes", "feature_names"), DATA),
     ("fastsoftmax.dask", "SoftmaxObjective"): OBJECTIVE_MEMBERS

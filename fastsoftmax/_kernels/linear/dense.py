@@ -25,7 +25,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.linear.panels import DEPTH, panel_count, panel_rows
+from fastsoftmax._kernels.linear.panels import (
+    DEPTH,
+    feature_panels,
+    panel_count,
+    panel_features,
+    panel_rows,
+)
 from fastsoftmax._kernels.linear.scores import score_tile
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_rows
@@ -108,18 +114,6 @@ class Workspace(NamedTuple):
     t: Any
     x_t: Any
     statistics: Any
-
-
-@helper
-def panel_features(p):
-    """Features of a panel for the dtype at ``p``: what the registers hold of a row."""
-    return WIDTH * lane_count(p)
-
-
-@helper
-def feature_panels(problem, p):
-    """Panels of features, the last one padded; ``p`` tells the dtype."""
-    return (problem.n_features + panel_features(p) - 1) // panel_features(p)
 
 
 @helper

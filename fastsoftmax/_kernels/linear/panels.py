@@ -1,9 +1,10 @@
-"""Rows of W in panels: how they are shared out, and laid out for the forward product."""
+"""Panels: how rows of W are shared out, and laid out for the forward product; those of features."""
 
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.tasks import draw_task, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
-from fastsoftmax._kernels.vector.emit import HEIGHT
+from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
+from fastsoftmax._kernels.vector.simd import lane_count
 
 # Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
@@ -21,6 +22,18 @@ def panel_rows(panel, n):
     """(first row, number of rows) of a panel, where ``n`` rows are shared out evenly."""
     first, stop = panel * n // panel_count(n), (panel + 1) * n // panel_count(n)
     return first, stop - first
+
+
+@helper
+def panel_features(p):
+    """Features of a panel for the dtype at ``p``: what the registers hold of a row."""
+    return WIDTH * lane_count(p)
+
+
+@helper
+def feature_panels(problem, p):
+    """Panels of features, the last one padded; ``p`` tells the dtype."""
+    return (problem.n_features + panel_features(p) - 1) // panel_features(p)
 
 
 @helper

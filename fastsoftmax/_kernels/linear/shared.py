@@ -9,12 +9,11 @@ from fastsoftmax._kernels.linear.dense import (
     add_row_sums,
     backward_panel,
     bias_sums,
-    feature_panels,
     forward_tile,
     make_block,
     workspace_of,
 )
-from fastsoftmax._kernels.linear.panels import panel_count
+from fastsoftmax._kernels.linear.panels import feature_panels, panel_count
 from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.softmax.losses import tile_rows
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
