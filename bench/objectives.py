@@ -1,4 +1,4 @@
-"""Tasks on the prepared objective: sparse X, Hessian products, the value alone, 8-bit images."""
+"""More tasks: sparse X, Hessian products, the value alone, features of 8 and of 16 bits."""
 
 from __future__ import annotations
 
@@ -242,3 +242,44 @@ def float_images(a: Arrays) -> Any:
 
 
 IMAGE_PEERS = {"fastsoftmax": linear.with_fastsoftmax, "float32 images": float_images}
+
+
+# ------------------------------------------------------------------------- features of 16 bits
+
+HALVES_SHAPES = [(1_000_000, 100, 10), (60_000, 784, 10), (200_000, 768, 100)]
+
+
+def make_halves(problem: Any) -> Arrays:
+    """Features that float16, bfloat16 and float32 all hold exactly."""
+    arrays = linear.make(problem)
+    X = np.clip(np.round(16 * arrays["X"]), -127, 127) / 16
+    return {**arrays, "X": X.astype(np.float32)}
+
+
+def half_work(problem: Any) -> tuple[float, float]:
+    n_rows, n_features, n_classes = problem.shape
+    return 2.0 * n_rows * n_features, 4.0 * n_rows * n_features * n_classes
+
+
+def float16_features(a: Arrays) -> Any:
+    """`linear_cross_entropy_value_and_grad` of float16 features."""
+    return linear.with_fastsoftmax({**a, "X": a["X"].astype(np.float16)})
+
+
+def bfloat16_features(a: Arrays) -> Any:
+    """The same of bfloat16 features."""
+    from ml_dtypes import bfloat16
+
+    return linear.with_fastsoftmax({**a, "X": a["X"].astype(bfloat16)})
+
+
+def float32_features(a: Arrays) -> Any:
+    """The same of float32 features."""
+    return linear.with_fastsoftmax(a)
+
+
+HALVES_PEERS = {
+    "fastsoftmax": float16_features,
+    "bfloat16": bfloat16_features,
+    "float32": float32_features,
+}

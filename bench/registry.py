@@ -81,6 +81,7 @@ REQUIRES = {
     "SciPy": "scipy",
     "JAX": "jax",
     "sklearnex": "daal4py",
+    "bfloat16": "ml_dtypes",
     "onnxruntime": "onnxruntime",
 }
 
@@ -147,6 +148,14 @@ TASKS = {
         objectives.VALUE_PEERS,
         linear.SHAPES[:1],
         objectives.value_work,
+    ),
+    "halves": Task(
+        objectives.make_halves,
+        linear.truth,
+        objectives.HALVES_PEERS,
+        objectives.HALVES_SHAPES,
+        objectives.half_work,
+        dtypes=("float32",),
     ),
     "images": Task(
         objectives.make_images,
