@@ -457,6 +457,7 @@ class LossOfRows(torch.utils.data.Dataset):
 
 
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX warns where it is imported
 def test_workers_of_a_data_loader():
     data = LossOfRows()
     want = [data[i] for i in range(len(data))]  # threads have run before the fork
