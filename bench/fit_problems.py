@@ -115,6 +115,14 @@ PROBLEMS = [
         for shape in SHAPES
     ],
     FitProblem(
+        name="20k-64-987-float64",
+        make=correlated(64, 987, 1, "float64"),
+        n_rows=20_000,
+        l2=1 / (2 * 20_000),  # C = 1
+        about="N = 20,000, D = 64, K = 987, float64, correlated columns, noisy labels",
+        promises={"scikit-learn": 8},
+    ),
+    FitProblem(
         name="text-csr-float32",
         make=text("float32"),
         n_rows=500_000,
