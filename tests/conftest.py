@@ -1,12 +1,28 @@
 """Tests import their helpers (oracle, problems) by plain name."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+
+
+def pytest_addoption(parser):
+    text = "run one in N of the parameters of each test, and at least the first"
+    parser.addoption("--thin", type=int, default=1, metavar="N", help=text)
+
+
+def pytest_collection_modifyitems(config, items):
+    seen, kept, dropped = Counter(), [], []
+    for item in items:
+        test = item.path, getattr(item, "originalname", item.name)
+        (dropped if seen[test] % config.getoption("thin") else kept).append(item)
+        seen[test] += 1
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = kept
 
 
 @pytest.fixture(scope="module")

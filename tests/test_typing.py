@@ -27,6 +27,16 @@ CHECKERS = {
 }
 
 
+# pyright brings Node.js with it.
+BY_BOTH = pytest.mark.parametrize(
+    "checker",
+    [
+        pytest.param("mypy", marks=pytest.mark.slow),
+        pytest.param("pyright", marks=pytest.mark.by_hand),
+    ],
+)
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """A virtual environment that has the package, and NumPy beside it, in its site-packages."""
@@ -54,15 +64,13 @@ def check(checker, environment, source, folder):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("checker", CHECKERS)
+@BY_BOTH
 def test_a_program_has_the_types_it_expects(checker, environment, tmp_path):
     result = check(checker, environment, CLIENT.read_text(), tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("checker", CHECKERS)
+@BY_BOTH
 def test_mistakes_are_seen(checker, environment, tmp_path):
     result = check(checker, environment, MISTAKES, tmp_path)
     wrong = {n for n in range(1, 9) if f"program.py:{n}:" in result.stdout}
