@@ -1,5 +1,6 @@
 """Tests import their helpers (oracle, problems) by plain name."""
 
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+# A shell lets what it runs in the background ignore Ctrl-C, and its children would do so as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
