@@ -1,6 +1,7 @@
 """Random calls of every kernel, each array at a page that may not be touched; see guard_calls.
 
-Where the host has AVX-512, the three targets are AVX-512, AVX2 and SSE2.
+Where the host has AVX-512, the three targets are AVX-512, AVX2 and SSE2. Where AVX2 is all it has,
+there are two, each of which makes half as many calls again.
 """
 
 import os
@@ -27,12 +28,17 @@ PROGRAM = Path(__file__).parent / "guard_calls.py"
 def test_no_call_touches_a_guard_page(target):
     if target == "AVX2" and not {"avx2", "fma"} <= emit.FEATURES:
         pytest.skip("this CPU has no AVX2")
+    only_avx2 = "avx2" in emit.FEATURES and emit.VECTOR_BYTES == 32
+    if target == "AVX2" and only_avx2:
+        pytest.skip("AVX2 is what this CPU has: it is the target host")
+    calls = 1800 if only_avx2 else 1200
     # Each type that is converted would be another kernel to compile.
-    command = [sys.executable, str(PROGRAM), "--calls", "1200", "--target", target, "--few-types"]
+    options = ["--calls", str(calls), "--target", target, "--few-types"]
+    command = [sys.executable, str(PROGRAM), *options]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     count = re.fullmatch(
-        f"{target}: 1200 calls, 0 faults, 0 wrong; (.*) on threads", result.stdout.strip()
+        f"{target}: {calls} calls, 0 faults, 0 wrong; (.*) on threads", result.stdout.strip()
     )
     assert count and int(count[1]) > 300
 

@@ -88,6 +88,7 @@ def test_what_does_not_run_here_is_scikit_learns(options, capsys):
     "options", [{"solver": "sag"}, {"solver": "saga"}, {"l1_ratio": 0}], ids=str
 )
 @pytest.mark.parametrize("C", [0.5, np.inf])
+@pytest.mark.filterwarnings("ignore:Setting penalty=None")  # scikit-learn 1.8 says it of C = inf
 def test_other_names_of_the_same_optimum_run_here(options, C, monkeypatch):
     def unexpected(*args, **kwargs):
         raise AssertionError("scikit-learn was to fit")
