@@ -108,7 +108,9 @@ def table(name: str, rows: list[Any]) -> list[str]:
         for peer in others:
             note = f"; {row['notes'][peer]}" if peer in row["notes"] else ""
             known = peer in row["ms"]
-            cells += [f"{shown(row['ms'][peer])} ({row['ratio'][peer]:.1f}x{note})" * known]
+            cells += [
+                f"{shown(row['ms'][peer])} ({row['ratio'][peer]:.1f}x{note})" if known else ""
+            ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
