@@ -19,7 +19,7 @@ from fastsoftmax._kernels.linear.shared import run_shared_blocks
 from fastsoftmax._kernels.linear.slots import run_slots
 
 # Of the last three few blocks are shared by all threads, see `linear/shared.py`.
-SHAPES = [(5000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400), (70, 300, 301)]
+SHAPES = [(20_000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400), (70, 300, 301)]
 
 
 def evaluate(problem):
