@@ -167,14 +167,17 @@ def minimize(task: Minimization, state: State, solver: str = "auto") -> State:
         return state
     if solver == "newton-cg" or state.newton:
         return minimize_newton_cg(task, state)
-    may_change = solver == "auto"
-    if minimize_lbfgs(task, state, may_change).newton:
-        minimize_newton_cg(task, state)
-    return state
+    following = minimize_lbfgs(task, state, may_change=solver == "auto")
+    return state if following is None else minimize_newton_cg(task, state, following)
 
 
-def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -> State:
-    """L-BFGS; with ``may_change`` it ends where Newton's method should take over."""
+def minimize_lbfgs(
+    task: Minimization, state: State, may_change: bool = False
+) -> Preconditioner | None:
+    """L-BFGS; with ``may_change`` it ends where Newton's method should take over.
+
+    Returns the preconditioner that Newton's method begins with there; None where it has ended.
+    """
     at = state.preconditioner_at
     solve = (None if at is None else task.renewed(at)) or task.preconditioner(None)
     while True:
@@ -191,10 +194,11 @@ def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -
                 solve, state.preconditioner_at, state.age = preconditioner, state.x, 0
                 slow = False
         if slow:
-            if task.preconditioner(state.x) is not None:
-                state.newton, state.preconditioner_at = True, None
+            following: Preconditioner | None = task.preconditioner(state.x)
+            if following is not None:
+                state.newton, state.preconditioner_at, state.age = True, state.x, 0
                 state.forget()
-                break
+                return following
             may_change = False
         state.age += 1
         if not _advance(task, state, -_two_loops(state, solve)):
@@ -202,7 +206,7 @@ def minimize_lbfgs(task: Minimization, state: State, may_change: bool = False) -
                 state.message = EXHAUSTED
             # Steps that came of a rounding error may be at fault, so it is tried without them.
             state.forget()
-    return state
+    return None
 
 
 def _closer_look(task: Minimization, state: State) -> Preconditioner | None:
@@ -319,13 +323,15 @@ def _search(
     return best
 
 
-def minimize_newton_cg(task: Minimization, state: State) -> State:
-    """Newton's method by conjugate gradients, whose preconditioner is kept while few are needed."""
-    solve: Preconditioner | None = None
-    if state.preconditioner_at is not None:
+def minimize_newton_cg(
+    task: Minimization, state: State, solve: Preconditioner | None = None
+) -> State:
+    """Newton's method by conjugate gradients, whose preconditioner is kept while few are needed.
+
+    ``solve`` is the preconditioner at ``state.preconditioner_at``, where it is at hand.
+    """
+    if solve is None and (state.preconditioner_at is not None or not state.newton):
         solve = task.preconditioner(state.preconditioner_at)
-    elif not state.newton:
-        solve = task.preconditioner(None)
     # One short step shows little where the preconditioner is coarse: (2000, 30, 100) with C = 1e4
     # ended a fifth above its optimum.
     settled_steps = 2 if task.relies_on_renewed else 1
