@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.metrics import get_scorer
 
 from fastsoftmax._evaluation import validate
-from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, score
+from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX
 from fastsoftmax.linear_model._logistic import LogisticRegression
+from fastsoftmax.linear_model._scores import scores_of
 from fastsoftmax.reference import Array
 
 
@@ -86,11 +87,9 @@ def _means(
     known: dict[bytes, float] = {}
     for coef in path:
         if (key := coef.tobytes()) not in known:
-            both = np.concatenate([np.zeros_like(coef), coef]) if len(coef) == 1 else coef
-            W = validate.as_weights(both[:, :n_features], n_features, path.dtype)
-            bias = both[:, n_features:].ravel() if both.shape[1] > n_features else None
-            b = validate.as_bias(bias, len(W), path.dtype)
-            values = of_rows(score(checked, W, b, mode), labels)
+            W, b = coef[:, :n_features], coef[:, n_features:]
+            bias = b.ravel() if b.size else None
+            values = of_rows(scores_of(checked, W, bias, mode), labels)
             known[key] = float(np.average(values, weights=sample_weight))
     return [known[coef.tobytes()] for coef in path]
 

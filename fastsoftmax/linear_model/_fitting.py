@@ -32,7 +32,8 @@ def check_data(model: Any, X: Any, *y: Any, dtype: Any = None, **options: Any) -
     as scikit-learn does.
     """
     X = validate.view_halves(X)
-    is_bfloat16 = str(getattr(X, "dtype", None)) == "bfloat16"
+    given = getattr(X, "dtype", None)
+    is_bfloat16 = isinstance(given, np.dtype) and validate.is_bfloat16(given)
     if is_bfloat16 and dtype in (None, np.float32):
         return _check_bfloat16(model, X, *y, **options)
     dtypes = {None: [np.float64, np.float32, np.float16], np.dtype("f4"): [np.float32, np.float16]}

@@ -22,6 +22,7 @@ from fastsoftmax.linear_model._parameters import (
     runs_here,
     say_handed_over,
     warn_as_scikit_learn,
+    with_rows,
 )
 from fastsoftmax.linear_model._scores import ScoresMixin
 
@@ -62,17 +63,13 @@ solver, max_iter, verbose, warm_start, n_jobs
     ((1, 30), True)
     """
 
+    @with_rows
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit to X (n_samples, n_features), dense or sparse, and labels y (n_samples,).
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
-            Finite features; float32 is computed in float32, everything else in float64.
-        y : array_like of shape (n_samples,)
-            Labels, at least two different ones.
-        sample_weight : array_like of shape (n_samples,), optional
-            Weights ≥ 0.
+        <rows>
 
         Returns
         -------

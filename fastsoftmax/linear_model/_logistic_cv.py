@@ -28,6 +28,7 @@ from fastsoftmax.linear_model._parameters import (
     runs_here,
     say_handed_over,
     warn_as_scikit_learn,
+    with_rows,
 )
 from fastsoftmax.linear_model._scores import ScoresMixin
 from fastsoftmax.reference import Array
@@ -80,17 +81,13 @@ n_features_in_, feature_names_in_
     scores_: Any
     n_iter_: Array
 
+    @with_rows
     def fit(self, X: Any, y: Any, sample_weight: Any = None, **params: Any) -> Self:
         """Find the best C for X (n_samples, n_features) and labels y (n_samples,), and fit to it.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of shape (n_samples, n_features)
-            Finite features; float32 is computed in float32, everything else in float64.
-        y : array_like of shape (n_samples,)
-            Labels, at least two different ones.
-        sample_weight : array_like of shape (n_samples,), optional
-            Weights ≥ 0.
+        <rows>
         **params
             Metadata for the splitter and the scorer, by scikit-learn's routing.
 

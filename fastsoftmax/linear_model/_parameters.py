@@ -7,6 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from fastsoftmax._evaluation.docs import fill_in
+
+# What both estimators say of the rows that they are fitted to.
+with_rows = fill_in(
+    rows="""
+        X : array_like or sparse matrix of shape (n_samples, n_features)
+            Finite features; float32, float16 and bfloat16 are computed in float32, everything else
+            in float64.
+        y : array_like of shape (n_samples,)
+            Labels, at least two different ones.
+        sample_weight : array_like of shape (n_samples,), optional
+            Weights ≥ 0."""
+)
 # scikit-learn's solvers of smooth problems, and the one that runs here instead. Both Newton solvers
 # are the same here.
 SOLVERS = {

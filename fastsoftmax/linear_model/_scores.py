@@ -7,6 +7,7 @@ from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 from fastsoftmax._evaluation import scores, validate
+from fastsoftmax._evaluation.csr import CSR
 from fastsoftmax._evaluation.docs import fill_in
 from fastsoftmax._evaluation.scores import ARGMAX, LOG_SOFTMAX, LOGITS, SOFTMAX
 from fastsoftmax.linear_model._fitting import check_data
@@ -97,17 +98,24 @@ class ScoresMixin:
 
 
 def _scores(model: Any, X: Any, mode: int) -> Array:
-    """Return what ``mode`` makes of the logits of a fitted model, in the dtype of X and ``coef_``.
-
-    A model of one row of weights, for two classes, has the logits 0 and z.
-    """
+    """Return what ``mode`` makes of the logits of a fitted model; see `scores_of`."""
     check_is_fitted(model)
     X = check_data(model, X, reset=False)
     W = model.coef_.toarray() if issparse(model.coef_) else model.coef_  # sparsify() was called
     bias = np.broadcast_to(model.intercept_, len(W))
+    return scores_of(validate.as_features(X, empty=True), W, bias, mode)
+
+
+def scores_of(X: Array | CSR, W: Array, bias: Array | None, mode: int) -> Array:
+    """Return what ``mode`` makes of the logits of checked rows, in the dtype of X and W.
+
+    One row of weights stands for two classes, whose logits are 0 and z.
+    """
     if len(W) == 1:
-        W, bias = np.concatenate([np.zeros_like(W), W]), np.append(0, bias)
+        W, bias = (
+            np.concatenate([np.zeros_like(W), W]),
+            None if bias is None else np.append(0, bias),
+        )
     dtype = np.result_type(X.dtype, W.dtype)
     W = validate.as_weights(W, X.shape[1], dtype)
-    intercepts = validate.as_bias(bias, len(W), dtype)
-    return scores.score(validate.as_features(X, empty=True), W, intercepts, mode)
+    return scores.score(X, W, validate.as_bias(bias, len(W), dtype), mode)
