@@ -66,7 +66,7 @@ def with_fastsoftmax(a: Arrays) -> Any:
     return run
 
 
-def with_numpy(a: Arrays) -> Any:
+def with_numpy(a: Arrays, input_grad: bool = False) -> Any:
     """`Z = X @ W.T`, bias and maxima, exp and division by N times the sums in place, `Z.T @ X`."""
     X, W, b, y = (a[name] for name in ("X", "W", "b", "y"))
 
@@ -75,7 +75,8 @@ def with_numpy(a: Arrays) -> Any:
         Z += b
         Z -= Z.max(axis=1, keepdims=True)
         loss = cross_entropy_in_place(Z, y)
-        return loss, Z.T @ X, Z.sum(axis=0)
+        gradients = Z.T @ X, Z.sum(axis=0)
+        return (loss, *gradients, Z @ W) if input_grad else (loss, *gradients)
 
     return run
 
