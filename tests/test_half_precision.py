@@ -84,11 +84,11 @@ def test_without_the_instruction(tmp_path):
         "    t.test_every_half_is_converted_exactly(half)\n"
     )
     features = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma"}
-    subprocess.run(
-        [sys.executable, "-c", script, __file__.rpartition("/")[0]],
-        check=True,
-        env={**os.environ, **features},
+    command = [sys.executable, "-c", script, __file__.rpartition("/")[0]]
+    result = subprocess.run(
+        command, env={**os.environ, **features}, capture_output=True, text=True, check=False
     )
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @HALVES

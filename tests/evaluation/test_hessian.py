@@ -159,4 +159,6 @@ def test_without_the_kernels(tmp_path):
     for name, array in {"X": X, "y": y, "s": s, "w": w, "H": obj.hess(w)}.items():
         np.save(tmp_path / f"{name}.npy", array)
     command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
-    subprocess.run(command, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, check=True)
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
