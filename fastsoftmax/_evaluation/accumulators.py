@@ -35,8 +35,6 @@ class Accumulator:
     ``block_rows`` rows. ``direction`` (V, c) is what the Hessian is multiplied with.
     """
 
-    shares_blocks = False  # whether several threads may work on the tiles of one block
-
     def __init__(
         self,
         plan: plans.Plan,
@@ -57,7 +55,7 @@ class Accumulator:
             self.row_biases = np.concatenate(
                 [self.bias, np.zeros_like(self.bias) if c is None else c]
             )
-        self.slabs = aligned(plan.n_slots, 1 if mode < GRADIENT else plan.slab_size, W.dtype)
+        self.slabs = aligned(0, 1 if mode < GRADIENT else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
         self.blocks = 0
 
@@ -68,20 +66,31 @@ class Accumulator:
 
     def _run(self, problem: Any, targets: Targets, work: int, start: int, losses: Any) -> None:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
-        dtype, n_rows = self.W.dtype, problem.n_rows
+        plan, dtype, n_rows, threads = self.plan, self.W.dtype, problem.n_rows, n_threads()
+        self._begin(n_rows)
         job = problem, make_terms(targets, dtype, start, losses)
-        threads = n_threads()
-        shared = self.shares_blocks and plans.blocks_are_few(self.plan, n_rows, threads)
-        workers = plans.n_workers(self.plan, n_rows, work, dtype, threads, shared)
-        scratch = aligned(workers, self.plan.scratch_size, dtype)
-        arrays: Any = self.slabs, self.losses, scratch
-        short = work < plans.SHORT_WORK
-        if shared and workers > 1:
-            arrays += (np.empty(self.plan.block_rows // self.plan.tile),)
-            run(run_shared_blocks, job, arrays, n_workers=workers, short=short)
-        else:
-            run(run_slots, job, arrays, n_workers=workers, short=short)
+        workers = plans.n_workers(plan, n_rows, work, dtype, threads)
+        scratch = aligned(workers, plan.scratch_size, dtype)
+        arrays = (self.slabs, self.losses, scratch)
+        run(run_slots, job, arrays, n_workers=workers, short=work < plans.SHORT_WORK)
+
+    def _begin(self, n_rows: int) -> None:
+        """Count the blocks of a chunk, and see to slabs for them: as few as will do.
+
+        A slab for each slot would be fresh memory in each call where they take over 32 MiB
+        together, which cost a batch of (1024, 2048, 1000) 1 ms of 38.
+        """
         self.blocks += -(-n_rows // self.plan.block_rows)
+        n = self.slots_used
+        if n > len(self.slabs):
+            before = self.slabs
+            self.slabs = aligned(n, before.shape[1], before.dtype)
+            self.slabs[: len(before)] = before
+
+    @property
+    def slots_used(self) -> int:
+        """Slots to which rows have come so far; these are the first ones."""
+        return min(plans.n_runs(self.plan, self.blocks), self.plan.n_slots)
 
     def _weights_for(self, out: Array | None) -> Array | None:
         """Return W with a tile of zeros behind it, if ``out`` takes the gradient in X.
@@ -94,12 +103,11 @@ class Accumulator:
 
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""
-        used = min(self.blocks, self.plan.n_slots)
-        return float(self.losses[:used].sum()) / total + penalty(self.W, l2)
+        return float(self.losses[: self.slots_used].sum()) / total + penalty(self.W, l2)
 
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
         """Return the loss, its gradient in W (K, D) and in b (K,); the sums are used up."""
-        used = min(self.blocks, self.plan.n_slots)
+        used = self.slots_used
         gradient, bias_gradient = np.empty_like(self.W), np.empty_like(self.bias)
         scalar = self.W.dtype.type
         if used == 0:
@@ -125,7 +133,6 @@ class DenseAccumulator(Accumulator):
         self.center = np.zeros(self.plan.padded_features, W.dtype)
         self.centred = center is not None and bool(center.any())
         self.panels = np.empty(self.rows.size, W.dtype)
-        self.shares_blocks = self.mode != PRODUCT  # the logits of its tiles overlap
         workers = n_threads() if self.rows.size > _SERIAL_ELEMENTS else 1
         run(pack_panels, self.rows, self.panels, n_workers=workers)
         if center is not None:
@@ -173,6 +180,8 @@ class DenseAccumulator(Accumulator):
             n_classes=len(self.W),
             n_logits=len(self.rows),
             block_rows=self.plan.block_rows,
+            run_blocks=self.plan.run_blocks,
+            capacity=self.plan.block_rows,
             panels=address(self.panels),
             W=address(W),
             bias=address(self.row_biases),
@@ -181,7 +190,26 @@ class DenseAccumulator(Accumulator):
             out=address(out, start),
             denominator=float(targets.total),
         )
-        self._run(problem, targets, plans.dense_work(self.plan, n_rows), start, losses)
+        threads = n_threads()
+        # For a product with the Hessian the logits of neighbouring tiles overlap.
+        if self.mode != PRODUCT and plans.runs_are_few(self.plan, n_rows, threads):
+            self._share(problem, targets, threads, start, losses)
+        else:
+            self._run(problem, targets, plans.dense_work(self.plan, n_rows), start, losses)
+
+    def _share(
+        self, problem: DenseProblem, targets: Targets, threads: int, start: int, losses: Any
+    ) -> None:
+        """Run the kernel in which threads share each run of blocks; see `_run`."""
+        plan, dtype = self.plan, self.W.dtype
+        self._begin(problem.n_rows)
+        rows = plans.shared_rows(plan, problem.n_rows, dtype)
+        workers = plans.n_sharing_workers(plan, rows, threads)
+        room = aligned(1, (plan.parts[0] + plan.padded_features) * rows, dtype)[0]
+        scratch = aligned(workers, plans.workspace_size(plan.parts[0], plan.tile), dtype)
+        job = problem._replace(capacity=rows), make_terms(targets, dtype, start, losses)
+        arrays = (self.slabs, self.losses, room, scratch, np.empty(-(-rows // plan.tile)))
+        run(run_shared_blocks, job, arrays, n_workers=workers)
 
 
 class SparseAccumulator(Accumulator):
@@ -224,6 +252,7 @@ class SparseAccumulator(Accumulator):
             n_classes=len(self.W),
             n_logits=len(self.rows),
             block_rows=self.plan.block_rows,
+            run_blocks=self.plan.run_blocks,
             W_t=address(self.transposed),
             whole_logits=self.logit_parts[0],
             other_logits=self.logit_parts[1],

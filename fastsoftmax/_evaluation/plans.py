@@ -24,6 +24,9 @@ _PACKED_BYTES = 128 << 10
 _STREAMED_BYTES = 256 << 10
 _ROWS_WHEN_STREAMED = 256
 _MAX_BLOCK_ROWS = 512
+# A slot then takes as many blocks one after another as have so many rows. A batch has one slab so,
+# and not one for each block to be added up: that was a seventh of the time at (1024, 768, 1000).
+_RUN_ROWS = 1024
 # The memory of all slabs together decides the number of slots: with too few of them cores are
 # idle, and each one more must be zeroed and added up. Powers of two divide evenly among the cores:
 # 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
@@ -43,8 +46,8 @@ _SPARSE_TILES = 4
 # Fewer multiply-adds are for one thread, and up to SHORT_WORK are done before another one has woken
 # up (see `threads.run`).
 _SERIAL_WORK, SHORT_WORK = 400_000, 5_000_000
-# Of fewer blocks a thread some threads would have one more than others.
-_FEW_BLOCKS = 4
+# Of fewer runs of blocks a thread some threads would have one more than others.
+_FEW_RUNS = 4
 
 
 class Plan(NamedTuple):
@@ -54,6 +57,7 @@ class Plan(NamedTuple):
     panel: int  # features of a class that lie together in a slab
     parts: tuple[int, int]  # classes in the two parts of a slab, padding included
     block_rows: int
+    run_blocks: int  # that a slot takes before the next slot has its turn
     padded_features: int
     n_slots: int
     slab_size: int
@@ -69,7 +73,8 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     tile, panel = lanes * TILE_VECTORS, lanes * WIDTH
     padded = _round_up(n_features, panel)
     rows = _PACKED_BYTES // (padded * size)
-    if n_classes * padded * size > _STREAMED_BYTES:
+    streamed = n_classes * padded * size > _STREAMED_BYTES
+    if streamed:
         rows = max(rows, _ROWS_WHEN_STREAMED)
     rows = min(rows, _MAX_BLOCK_ROWS)
     rows = max(rows // tile * tile, tile)
@@ -81,8 +86,7 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
     budget = _budget(n_features * n_classes * size)
 
     def scratch(rows: int) -> int:
-        size = (n_classes + padded) * rows + (DEPTH + N_STATISTICS + n_classes) * tile
-        return _round_up(size, line)
+        return _round_up((n_classes + padded) * rows + workspace_size(n_classes, tile), line)
 
     # Scratch for two workers must fit. What gains least is given up first: rows of a block beyond
     # _ROWS_WHEN_STREAMED, then slots, then more rows, and the last slots.
@@ -90,7 +94,8 @@ def make_plan(n_features: int, n_classes: int, dtype: npt.DTypeLike) -> Plan:
         few = rows <= (_ROWS_WHEN_STREAMED if slots > _FEWEST_SLOTS else tile)
         rows, slots = (rows, slots // 2) if few else (_round_up(rows // 2, tile), slots)
     parts = (n_classes, 0)
-    return Plan(tile, panel, parts, rows, padded, slots, slab, scratch(rows), budget)
+    run = max(_RUN_ROWS // rows, 1) if streamed else 1
+    return Plan(tile, panel, parts, rows, run, padded, slots, slab, scratch(rows), budget)
 
 
 @functools.cache
@@ -106,7 +111,7 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile + SEGMENT
     rows = _SPARSE_TILES * tile
     budget = _budget(n_features * n_classes * size)
-    return Plan(tile, 1, split, rows, n_features, slots, slab, _round_up(scratch, line), budget)
+    return Plan(tile, 1, split, rows, 1, n_features, slots, slab, _round_up(scratch, line), budget)
 
 
 def _budget(weight_bytes: int) -> int:
@@ -124,28 +129,47 @@ def sparse_work(n_rows: int, n_nonzeros: int, n_classes: int) -> int:
     return n_nonzeros * (n_classes + 30) + n_rows * (20 * n_classes + 300)
 
 
-def n_workers(
-    plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int, shared: bool = False
-) -> int:
-    """Threads worth using: never more than there is work, or memory for scratch.
-
-    Where threads share blocks, each tile is work for one, and later each panel of features;
-    otherwise each slot that has blocks.
-    """
+def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads: int) -> int:
+    """Threads worth using: never more than there are slots with rows, or memory for scratch."""
     if work < _SERIAL_WORK:
         return 1
-    parts = min(-(-n_rows // plan.block_rows), plan.n_slots)
-    if shared:
-        parts = max(-(-n_rows // plan.tile), plan.padded_features // plan.panel)
-    left = plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
-    return max(min(threads, parts, left // plan.scratch_size), 1)
+    slots = min(n_runs(plan, -(-n_rows // plan.block_rows)), plan.n_slots)
+    return max(min(threads, slots, _room(plan, dtype) // plan.scratch_size), 1)
 
 
-def blocks_are_few(plan: Plan, n_rows: int, threads: int) -> bool:
-    """Whether rows have so few blocks, and so large ones, that threads should share each."""
-    blocks, rows = -(-n_rows // plan.block_rows), min(plan.block_rows, n_rows)
+def runs_are_few(plan: Plan, n_rows: int, threads: int) -> bool:
+    """Whether slots have so few runs of blocks, and so large ones, that threads share each."""
+    rows = min(plan.block_rows, n_rows)
     large = rows > plan.tile and dense_work(plan, rows) > SHORT_WORK // 2
-    return large and 1 < threads and blocks < _FEW_BLOCKS * threads
+    runs = n_runs(plan, -(-n_rows // plan.block_rows))
+    return large and 1 < threads and runs < _FEW_RUNS * threads
+
+
+def shared_rows(plan: Plan, n_rows: int, dtype: npt.DTypeLike) -> int:
+    """Rows that threads share at a time: those of a run, or as many blocks as memory allows."""
+    room = _room(plan, dtype) // (plan.parts[0] + plan.padded_features) // plan.block_rows
+    blocks = min(plan.run_blocks, -(-n_rows // plan.block_rows), room)
+    return max(blocks, 1) * plan.block_rows
+
+
+def n_sharing_workers(plan: Plan, rows: int, threads: int) -> int:
+    """Threads worth using where they share ``rows`` by tiles, and later by panels of features."""
+    return min(threads, max(-(-rows // plan.tile), plan.padded_features // plan.panel))
+
+
+def n_runs(plan: Plan, n_blocks: int) -> int:
+    """Runs that so many blocks make."""
+    return -(-n_blocks // plan.run_blocks)
+
+
+def workspace_size(n_classes: int, tile: int) -> int:
+    """Elements that a worker needs for a tile, besides what the block needs."""
+    return (DEPTH + N_STATISTICS + n_classes) * tile
+
+
+def _room(plan: Plan, dtype: npt.DTypeLike) -> int:
+    """Elements of the budget that slabs leave."""
+    return plan.budget // np.dtype(dtype).itemsize - plan.n_slots * plan.slab_size
 
 
 def n_product_workers(work: int, threads: int) -> int:

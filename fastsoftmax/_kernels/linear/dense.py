@@ -10,11 +10,14 @@ tiles are touched:
 Both products are the same micro-kernel, `contract`. TILE are the rows of a tile, see `tile_rows`,
 and PANEL the features of a panel, see `panel_features`. A worker's scratch holds, in elements:
 
-    p           K·block_rows        logits, then P - Y, one tile after another
+    packed      D·capacity          the rows of X in panels of PANEL features (D padded to those)
+    p           K·capacity          logits, then P - Y, one tile after another
     t           K·TILE              soft targets of a tile
-    packed      D·block_rows        the rows of X in panels of PANEL features (D padded to those)
     x_t         DEPTH·TILE          the features of a tile that are being read, transposed
     statistics  N_STATISTICS·TILE   of the rows of a tile
+
+Of many classes one group is worked on after another, so that what a group needs stays in L2: the
+logits of a tile going forward, P and the gradient going backward (see `group_count`).
 
 For the Hessian's product a tile also has K logits in the direction. They lie behind its own, where
 the next tile's own will be, and those of the last tile in ``t``, which is free then.
@@ -35,7 +38,7 @@ from fastsoftmax._kernels.linear.panels import (
 from fastsoftmax._kernels.linear.scores import score_tile
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_rows
-from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
+from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.lanes import sum_lanes
 from fastsoftmax._kernels.vector.simd import (
     advance,
@@ -59,6 +62,7 @@ from fastsoftmax._kernels.vector.squares import (
 from fastsoftmax._kernels.vector.tiles import contract
 
 COPY_ABOVE_CLASSES = 48  # see `needs_copy`
+GROUP_BYTES = 512 << 10  # of logits or P that are worked on at a time; L2 has room for twice that
 LINE_BYTES = 64
 
 
@@ -76,6 +80,8 @@ class DenseProblem(NamedTuple):
     n_classes: int
     n_logits: int  # rows of W: K, and K more of a direction V behind them for PRODUCT
     block_rows: int
+    run_blocks: int  # blocks that a slot takes one after another, before the next slot has its turn
+    capacity: int  # rows that scratch has room for: those of a block, or of a run
     panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
     W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,)
@@ -117,28 +123,43 @@ class Workspace(NamedTuple):
 
 
 @helper
-def workspace_of(problem, scratch):
-    """Return (p, packed, the workspace) in a worker's scratch."""
-    p = pointer(scratch)
-    tile = tile_rows(p)
-    t = advance(p, problem.n_classes * problem.block_rows)
-    packed = advance(t, problem.n_classes * tile)
-    n_packed = feature_panels(problem, p) * panel_features(p) * problem.block_rows
-    x_t = advance(packed, n_packed)
-    return p, packed, Workspace(t, x_t, advance(x_t, DEPTH * tile))
+def divide_room(problem, room):
+    """Return (packed, p, what lies behind them) of a block's scratch."""
+    n_packed = feature_panels(problem, room) * panel_features(room) * problem.capacity
+    p = advance(room, n_packed)
+    return room, p, advance(p, problem.n_classes * problem.capacity)
 
 
 @helper
-def make_block(problem, number, p, packed):
-    """Describe a block that is worked on in ``p`` and ``packed``."""
-    lanes, panel = lane_count(p), panel_features(p)
-    first = number * problem.block_rows
-    rows = min(problem.block_rows, problem.n_rows - first)
-    copied = problem.mode >= GRADIENT and needs_copy(problem, number, lanes)
+def divide_workspace(problem, scratch):
+    """Return the `Workspace` that begins at ``scratch``."""
+    tile = tile_rows(scratch)
+    x_t = advance(scratch, problem.n_classes * tile)
+    return Workspace(scratch, x_t, advance(x_t, DEPTH * tile))
+
+
+@helper
+def make_block(problem, first, rows, packed, p):
+    """Describe the rows from ``first`` on as a block that is worked on in ``packed`` and ``p``."""
+    panel = panel_features(p)
+    copied = problem.mode >= GRADIENT and needs_copy(problem, first + rows, lane_count(p))
     if copied:
-        return Block(first, rows, p, packed, copied, packed, panel, panel * problem.block_rows)
+        return Block(first, rows, p, packed, copied, packed, panel, panel * problem.capacity)
     in_place = advance(as_pointer(problem.address, load(p)), first * problem.stride)
     return Block(first, rows, p, packed, copied, in_place, problem.stride, panel)
+
+
+@helper
+def group_count(n_panels, rows, p):
+    """Groups of classes, such that ``rows`` numbers for each class of one take GROUP_BYTES."""
+    n_bytes = n_panels * HEIGHT * rows * (VECTOR_BYTES // lane_count(p))
+    return min((n_bytes + GROUP_BYTES - 1) // GROUP_BYTES, n_panels)
+
+
+@helper
+def panels_of_group(group, n_groups, n_panels):
+    """(first, stop) of the panels of classes that belong to a group."""
+    return group * n_panels // n_groups, (group + 1) * n_panels // n_groups
 
 
 @helper
@@ -179,7 +200,7 @@ def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
             if keep:
                 if problem.mode == DIAGONAL:
                     vectors = square_rows(vectors)
-                first = (d // panel) * problem.block_rows * panel + d % panel
+                first = (d // panel) * problem.capacity * panel + d % panel
                 store_rows(advance(packed, first + r * panel), panel, vectors)
     return ahead
 
@@ -197,30 +218,42 @@ def read_last_columns(source, step, columns, x_t):
 def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
     """Compute the logits of a tile, DEPTH features at a time; see `read_tile`.
 
+    The tile is read again for each group of classes, which costs less than logits that leave L2.
     Returns ``ahead``, moved on by what has been prefetched of the next block.
     """
     end, read_lines, step_bytes = next_block
-    width, n_logits = tile_rows(x_t), problem.n_logits
+    n_panels = panel_count(problem.n_logits)
+    n_groups = group_count(n_panels, tile_rows(x_t), x_t)
+    for group in range(n_groups):
+        panels, keeps = panels_of_group(group, n_groups, n_panels), keep and group == 0
+        for start in range(0, problem.n_features, DEPTH):
+            features = start, min(start + DEPTH, problem.n_features)
+            lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
+            ahead = read_tile(problem, tile, features, x_t, packed, keeps, ahead, lines)
+            ahead = forward_panels(problem, tile, features, panels, x_t, ahead, pace)
+    return ahead
+
+
+@helper
+def forward_panels(problem, tile, features, panels, x_t, ahead, pace):
+    """Add what some features, which lie in ``x_t``, contribute to the logits of some classes."""
+    (start, stop), width, n_logits = features, tile_rows(x_t), problem.n_logits
     W, bias = as_pointer(problem.panels, x_t), as_pointer(problem.bias, x_t)
-    for start in range(0, problem.n_features, DEPTH):
-        stop = min(start + DEPTH, problem.n_features)
-        lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
-        ahead = read_tile(problem, tile, (start, stop), x_t, packed, keep, ahead, lines)
-        for panel in range(panel_count(n_logits)):
-            k, height = panel_rows(panel, n_logits)
-            weights = advance(W, start * n_logits + k * (stop - start))
-            for r in range(0, tile.rows, panel_features(x_t)):  # as many rows as registers hold
-                logits = advance(tile.z, k * width + r)
-                before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
-                contract(
-                    height, WIDTH, stop - start,
-                    weights, 1, height,
-                    advance(x_t, r), width,
-                    logits, width,
-                    before, before_row,
-                    ahead, pace,
-                )  # fmt: skip
-                ahead += (stop - start) * pace
+    for panel in range(panels[0], panels[1]):
+        k, height = panel_rows(panel, n_logits)
+        weights = advance(W, start * n_logits + k * (stop - start))
+        for r in range(0, tile.rows, panel_features(x_t)):  # as many rows as registers hold
+            logits = advance(tile.z, k * width + r)
+            before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
+            contract(
+                height, WIDTH, stop - start,
+                weights, stop - start, 1,
+                advance(x_t, r), width,
+                logits, width,
+                before, before_row,
+                ahead, pace,
+            )  # fmt: skip
+            ahead += (stop - start) * pace
     return ahead
 
 
@@ -307,16 +340,15 @@ def prefetch_of(problem, block, lanes):
 
 
 @helper
-def needs_copy(problem, block, lanes):
-    """Whether the backward product cannot read a block of X where it lies.
+def needs_copy(problem, stop, lanes):
+    """Whether the backward product cannot read a block of X, which ends at ``stop``, where it lies.
 
     It reads whole vectors, past the end of a row, so that rows of the data must follow. For more
     classes a copy in panels pays even so, as rows a power of two apart evict each other from L1.
     """
     if not problem.plain or problem.mode == DIAGONAL or problem.n_classes > COPY_ABOVE_CLASSES:
         return True
-    rows_after = problem.n_rows - (block + 1) * problem.block_rows
-    return rows_after * problem.stride < lanes
+    return (problem.n_rows - stop) * problem.stride < lanes
 
 
 @helper
@@ -333,27 +365,31 @@ def forward_tile(problem, terms, block, r, workspace, ahead, next_block):
     return ahead, transform_tile(problem, terms, tile, x_t)
 
 
-def accumulate_dense_block(problem, terms, number, following, gradient, scratch):
+def accumulate_dense_block(problem, terms, number, following, gradient, fresh, scratch):
     """Add a block's sums to ``gradient`` (panels of K rows, K bias sums); return its loss.
 
-    Block ``following`` is prefetched meanwhile.
+    A ``fresh`` gradient holds nothing yet. Block ``following`` is prefetched meanwhile.
     """
-    p, packed, workspace = workspace_of(problem, scratch)
-    block, g, loss = make_block(problem, number, p, packed), pointer(gradient), 0.0
-    lanes, tile = lane_count(p), tile_rows(p)
-    n_classes, n_features = problem.n_classes, problem.n_features
+    packed, p, behind = divide_room(problem, pointer(scratch))
+    workspace, g, loss = divide_workspace(problem, behind), pointer(gradient), 0.0
+    lanes, tile, n_classes = lane_count(p), tile_rows(p), problem.n_classes
+    first = number * problem.block_rows
+    rows = min(problem.block_rows, problem.n_rows - first)
+    block = make_block(problem, first, rows, packed, p)
     ahead, next_block = prefetch_of(problem, following, lanes)
-    for r in range(0, block.rows, tile):
+    for r in range(0, rows, tile):
         ahead, of_tile = forward_tile(problem, terms, block, r, workspace, ahead, next_block)
         loss += of_tile
-        if problem.mode >= GRADIENT:
-            add_row_sums(advance(p, r * n_classes), n_classes, bias_sums(problem, g))
     if problem.mode >= GRADIENT:
+        add_bias_sums(problem, block, g, fresh)
         end, _, step_bytes = next_block
-        classes = 0, panel_count(n_classes)
-        for q in range(0, (n_features + lanes - 1) // lanes, WIDTH):
-            pace = step_bytes if ahead < end else 0
-            ahead = backward_panel(problem, block, q, classes, g, g, False, ahead, pace)
+        n_panels, zeros = panel_count(n_classes), zeros_at(workspace.t)
+        n_groups = group_count(n_panels, rows, p)
+        for group in range(n_groups):
+            classes = panels_of_group(group, n_groups, n_panels)
+            for q in range(0, (problem.n_features + lanes - 1) // lanes, WIDTH):
+                pace = step_bytes if ahead < end else 0
+                ahead = backward_panel(problem, block, q, classes, g, zeros, fresh, ahead, pace)
     return loss
 
 
@@ -382,6 +418,24 @@ def bias_sums(problem, gradient):
     """Where in a slab the sums of the biases stand."""
     panels = feature_panels(problem, gradient)
     return advance(gradient, problem.n_classes * panels * panel_features(gradient))
+
+
+@helper
+def add_bias_sums(problem, block, gradient, fresh):
+    """Add a block's sums to those of the biases."""
+    total, n_classes, tile = bias_sums(problem, gradient), problem.n_classes, tile_rows(block.p)
+    for k in range(n_classes if fresh else 0):
+        total[k] = 0.0
+    for r in range(0, block.rows, tile):
+        add_row_sums(advance(block.p, r * n_classes), n_classes, total)
+
+
+@helper
+def zeros_at(p):
+    """Set what a panel of classes begins its sums with to zero, and return it."""
+    for i in range(HEIGHT):
+        p[i] = 0.0
+    return p
 
 
 @helper

@@ -4,7 +4,7 @@ from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.tasks import draw_task, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.vector.simd import lane_count
+from fastsoftmax._kernels.vector.simd import advance, lane_count, load, pointer, store
 
 # Products are summed over this many features at a time: the slice of Xᵀ they read stays in L1, and
 # long rows keep their digits (one chain of 1000 products lost twice what BLAS loses).
@@ -42,19 +42,23 @@ def _pack_drawn_slices(rows, packed, counters):
     n, n_features = rows.shape
     start = draw_task(counters) * DEPTH
     while start < n_features:
-        filled = start * n
-        for panel in range(panel_count(n)):
-            first, height = panel_rows(panel, n)
-            for d in range(start, min(start + DEPTH, n_features)):
-                for k in range(first, first + height):
-                    packed[filled] = rows[k, d]
-                    filled += 1
+        depth = min(DEPTH, n_features - start)
+        for k in range(n):
+            source = advance(pointer(rows), k * n_features + start)
+            place = advance(pointer(packed), start * n + k * depth)
+            lanes, d = lane_count(place), 0
+            while d + lanes <= depth:
+                store(advance(place, d), load(advance(source, d)))
+                d += lanes
+            while d < depth:
+                place[d] = source[d]
+                d += 1
         start = draw_task(counters) * DEPTH
 
 
 @kernel
 def pack_panels(rows, packed, crew):
-    """Lay rows of W out as the forward product meets them: DEPTH features of all panels first.
+    """Lay rows of W out as the forward product meets them: DEPTH features of all rows first.
 
     In C order, where D is a power of two, rows compete for a few of the cache's sets, and each tile
     of rows of X read them from memory again.

@@ -1,37 +1,40 @@
-"""The loop over few blocks: each of them is shared out, by tiles of rows and then by panels.
+"""The loop over few runs of blocks: each is shared out, by tiles of rows and then by panels.
 
-Where there are hardly more blocks than threads, `slots` would leave threads without work. Every sum
+Where there are hardly more runs than threads, `slots` would leave threads without work. Every sum
 has the same terms in the same order here, and so the same bits.
 """
 
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.linear.dense import (
-    add_row_sums,
+    add_bias_sums,
     backward_panel,
-    bias_sums,
+    divide_room,
+    divide_workspace,
     forward_tile,
+    group_count,
     make_block,
-    workspace_of,
+    panels_of_group,
+    zeros_at,
 )
 from fastsoftmax._kernels.linear.panels import feature_panels, panel_count
 from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.softmax.losses import tile_rows
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
-from fastsoftmax._kernels.vector.emit import HEIGHT, WIDTH
-from fastsoftmax._kernels.vector.simd import advance, pointer
+from fastsoftmax._kernels.vector.emit import WIDTH
+from fastsoftmax._kernels.vector.simd import pointer
 
-# Tasks that the backward product of a block is cut into, at least: where there are fewer panels of
-# features, each is shared out by classes, too.
+# Tasks that the backward product is cut into, at least: where there are fewer panels of features,
+# each is shared out by classes, too.
 PANEL_TASKS = 16
 
 
 @helper
-def _run_drawn_tiles(problem, terms, number, scratch, tile_losses, counters):
-    """Draw tiles of a block, whose logits go to the first worker's scratch."""
-    p, packed, _ = workspace_of(problem, scratch[0])
-    _, _, workspace = workspace_of(problem, scratch[draw_worker(counters)])
-    block, tile = make_block(problem, number, p, packed), tile_rows(p)
+def _run_drawn_tiles(problem, terms, rows, room, scratch, tile_losses, counters):
+    """Draw tiles of the rows (first, number of them), whose logits stay in ``room``."""
+    packed, p, _ = divide_room(problem, pointer(room))
+    workspace = divide_workspace(problem, pointer(scratch[draw_worker(counters)]))
+    block, tile = make_block(problem, rows[0], rows[1], packed, p), tile_rows(p)
     drawn = draw_task(counters)
     while drawn * tile < block.rows:
         r = drawn * tile
@@ -40,47 +43,56 @@ def _run_drawn_tiles(problem, terms, number, scratch, tile_losses, counters):
 
 
 @helper
-def _run_drawn_panels(problem, number, gradient, fresh, scratch, counters):
-    """Draw panels of features and classes; one task more sums up the biases."""
-    p, packed, _ = workspace_of(problem, scratch[0])
-    _, _, workspace = workspace_of(problem, scratch[draw_worker(counters)])
-    block, g, zeros = make_block(problem, number, p, packed), pointer(gradient), workspace.t
-    tile, n_classes = tile_rows(p), problem.n_classes
-    for i in range(HEIGHT):
-        zeros[i] = 0.0
-    panels, columns = panel_count(n_classes), feature_panels(problem, p)
-    groups = min((PANEL_TASKS + columns - 1) // columns, panels)
+def _run_drawn_panels(problem, rows, gradient, fresh, room, scratch, counters):
+    """Draw panels of features and groups of classes; one task more sums up the biases.
+
+    Neighbouring tasks have the same classes, whose P stays in L2 while the panels of X pass by.
+    """
+    packed, p, _ = divide_room(problem, pointer(room))
+    workspace = divide_workspace(problem, pointer(scratch[draw_worker(counters)]))
+    block, g = make_block(problem, rows[0], rows[1], packed, p), pointer(gradient)
+    zeros = zeros_at(workspace.t)
+    panels, columns = panel_count(problem.n_classes), feature_panels(problem, p)
+    groups = max((PANEL_TASKS + columns - 1) // columns, group_count(panels, rows[1], p))
+    groups = min(groups, panels)
     task = draw_task(counters)
     while task <= columns * groups:
         if task < columns * groups:
-            q, group = task // groups * WIDTH, task % groups
-            classes = group * panels // groups, (group + 1) * panels // groups
+            q, classes = task % columns * WIDTH, panels_of_group(task // columns, groups, panels)
             backward_panel(problem, block, q, classes, g, zeros, fresh, 0, 0)
         else:
-            total = bias_sums(problem, g)
-            for k in range(n_classes if fresh else 0):
-                total[k] = 0.0
-            for r in range(0, block.rows, tile):
-                add_row_sums(advance(p, r * n_classes), n_classes, total)
+            add_bias_sums(problem, block, g, fresh)
         task = draw_task(counters)
+
+
+@helper
+def add_losses(problem, n_rows, tile_losses, slot, fresh, losses):
+    """Add up the losses of tiles, those of each block on their own, as `slots` does."""
+    tile, total = problem.capacity // len(tile_losses), 0.0 if fresh else losses[slot]
+    for first in range(0, n_rows, problem.block_rows):
+        of_block = 0.0
+        for r in range(first, min(first + problem.block_rows, n_rows), tile):
+            of_block += tile_losses[r // tile]
+        total += of_block
+    losses[slot] = total
 
 
 @kernel
 def run_shared_blocks(job, arrays, crew):
-    """Run all blocks, one after another; ``job`` is a problem and its terms."""
+    """Run all rows, as many at a time as ``room`` holds; ``job`` is a problem and its terms."""
     problem, terms = job
-    slabs, losses, scratch, tile_losses = arrays
-    tile, number = tile_rows(pointer(scratch)), 0
-    while number * problem.block_rows < problem.n_rows:
-        place = problem.first_block + number
-        slot, fresh = place % len(slabs), place < len(slabs)
-        tiles = (problem, terms, number, scratch, tile_losses)
+    slabs, losses, room, scratch, tile_losses = arrays
+    run = problem.run_blocks * problem.block_rows
+    first, before = 0, problem.first_block * problem.block_rows
+    while first < problem.n_rows:
+        left_of_run = run - (before + first) % run
+        n_rows = min(problem.n_rows - first, left_of_run, problem.capacity)
+        slot = (before + first) // run % len(losses)
+        fresh, rows = before + first == slot * run, (first, n_rows)
+        tiles = (problem, terms, rows, room, scratch, tile_losses)
         share_out(pack_call(_run_drawn_tiles, tiles), crew)
-        rows, loss = min(problem.block_rows, problem.n_rows - number * problem.block_rows), 0.0
-        for i in range((rows + tile - 1) // tile):
-            loss += tile_losses[i]
-        losses[slot] = loss if fresh else losses[slot] + loss
+        add_losses(problem, n_rows, tile_losses, slot, fresh, losses)
         if problem.mode >= GRADIENT:
-            panels = (problem, number, slabs[slot], fresh, scratch)
+            panels = (problem, rows, slabs[slot], fresh, room, scratch)
             share_out(pack_call(_run_drawn_panels, panels), crew)
-        number += 1
+        first += n_rows

@@ -19,8 +19,8 @@ def next_block(problem, slot, n_slots, after):
     raise NotImplementedError
 
 
-def accumulate_block(problem, terms, number, following, gradient, scratch):
-    """Add block ``number`` to a slab; return its loss."""
+def accumulate_block(problem, terms, number, following, gradient, fresh, scratch):
+    """Add block ``number`` to a slab, in which nothing is if it is fresh; return its loss."""
     raise NotImplementedError
 
 
@@ -31,15 +31,19 @@ def _next_block(problem, slot, n_slots, after):
 
 
 @overload(accumulate_block, jit_options=HELPER_OPTIONS)
-def _accumulate_block(problem, terms, number, following, gradient, scratch):
+def _accumulate_block(problem, terms, number, following, gradient, fresh, scratch):
     """Choose by the type of the problem."""
     sparse = problem.instance_class is SparseProblem
     return accumulate_sparse_block if sparse else accumulate_dense_block
 
 
 def next_dense_block(problem, slot, n_slots, after):
-    """Dense blocks go to the slots in turn."""
-    return (slot - problem.first_block) % n_slots if after < 0 else after + n_slots
+    """Runs of dense blocks go to the slots in turn."""
+    run = (problem.first_block + after + 1) // problem.run_blocks
+    runs_until = (slot - run) % n_slots
+    if runs_until == 0:
+        return after + 1
+    return (run + runs_until) * problem.run_blocks - problem.first_block
 
 
 def next_sparse_block(problem, slot, n_slots, after):
@@ -57,17 +61,19 @@ def run_slot(problem, terms, slot, next_slot, slabs, losses, scratch):
     While the last one is worked on, the first block of ``next_slot`` is prefetched: a chunk of a
     stream has two or three blocks a slot, and a third of them would not be prefetched otherwise.
     """
-    n_slots = len(slabs)
+    n_slots = len(losses)
     block = next_block(problem, slot, n_slots, -1)
     while block * problem.block_rows < problem.n_rows:
-        if problem.first_block + block == slot:  # the first blocks go to the slots in turn
-            if problem.mode >= GRADIENT:
-                slabs[slot, :] = 0
+        # The first runs go to the slots in turn.
+        fresh = problem.first_block + block == slot * problem.run_blocks
+        if fresh:
             losses[slot] = 0
         following = prefetched = next_block(problem, slot, n_slots, block)
         if following * problem.block_rows >= problem.n_rows and next_slot < n_slots:
             prefetched = next_block(problem, next_slot, n_slots, -1)
-        losses[slot] += accumulate_block(problem, terms, block, prefetched, slabs[slot], scratch)
+        losses[slot] += accumulate_block(
+            problem, terms, block, prefetched, slabs[slot], fresh, scratch
+        )
         block = following
 
 
@@ -78,7 +84,7 @@ def _run_drawn_slots(job, arrays, counters):
     slabs, losses, scratch = arrays
     own = scratch[draw_worker(counters)]
     slot = draw_task(counters)
-    while slot < len(slabs):
+    while slot < len(losses):
         # The next slot is a guess, that every worker will have drawn one meanwhile. It is not drawn
         # ahead, as it would wait for this worker while another one is idle.
         run_slot(problem, terms, slot, slot + len(scratch), slabs, losses, own)

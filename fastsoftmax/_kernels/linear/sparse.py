@@ -49,6 +49,7 @@ class SparseProblem(NamedTuple):
     n_classes: int
     n_logits: int
     block_rows: int
+    run_blocks: int  # 1: blocks go to slots one by one
     W_t: int  # (D, whole_logits) and behind it (D, other_logits), C order
     whole_logits: int  # in the first part of W_t, padding included
     other_logits: int  # in the second
@@ -165,7 +166,7 @@ def transpose_tile(source, source_row, rows, columns, target, target_row):
             store_rows(advance(target, c * target_row + r), target_row, transpose(vectors))
 
 
-def accumulate_sparse_block(problem, terms, number, following, gradient, scratch):
+def accumulate_sparse_block(problem, terms, number, following, gradient, fresh, scratch):
     """Add a block's gradient to ``gradient`` (the two parts, K bias sums); return its loss.
 
     Scratch holds a tile of logits, one of soft targets, the logits by row, what `transform_tile`
@@ -188,6 +189,8 @@ def accumulate_sparse_block(problem, terms, number, following, gradient, scratch
     bias, squared = as_pointer(problem.bias, z), problem.mode == DIAGONAL
     bias_sums = advance(g, problem.n_features * (problem.whole_classes + problem.other_classes))
     first, loss, wrong = number * problem.block_rows, 0.0, 0
+    if fresh and problem.mode >= GRADIENT:
+        gradient[:] = 0
     stop = min(first + problem.block_rows, problem.n_rows)
     for row in range(first, stop, tile):
         here = Tile(row, min(tile, stop - row), z, t, statistics)
