@@ -92,14 +92,16 @@ class Accumulator:
         """Slots to which rows have come so far; these are the first ones."""
         return min(plans.n_runs(self.plan, self.blocks), self.plan.n_slots)
 
-    def _weights_for(self, out: Array | None) -> Array | None:
-        """Return W with a tile of zeros behind it, if ``out`` takes the gradient in X.
+    def _pack_weights(self) -> Array:
+        """Return the rows of W as `pack_panels` lays them out.
 
-        To compute it whole vectors are read.
+        For the gradient in X whole vectors are read, so that a tile more must be there.
         """
-        if self.mode != GRADIENT or out is None:
-            return None
-        return np.concatenate([self.W.ravel(), np.zeros(self.plan.tile, self.W.dtype)])
+        panels = np.empty(self.rows.size + self.plan.tile, self.W.dtype)
+        panels[self.rows.size :] = 0
+        workers = n_threads() if self.rows.size > _SERIAL_ELEMENTS else 1
+        run(pack_panels, self.rows, panels, n_workers=workers)
+        return panels
 
     def loss(self, total: float, l2: float) -> float:
         """Σ losses / total + l2·‖W‖²."""
@@ -132,9 +134,7 @@ class DenseAccumulator(Accumulator):
         super().__init__(plans.make_plan(n_features, n_classes, W.dtype), W, bias, **options)
         self.center = np.zeros(self.plan.padded_features, W.dtype)
         self.centred = center is not None and bool(center.any())
-        self.panels = np.empty(self.rows.size, W.dtype)
-        workers = n_threads() if self.rows.size > _SERIAL_ELEMENTS else 1
-        run(pack_panels, self.rows, self.panels, n_workers=workers)
+        self.panels = self._pack_weights()
         if center is not None:
             self.center[:n_features] = center
 
@@ -164,7 +164,6 @@ class DenseAccumulator(Accumulator):
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
-        W = self._weights_for(out)
         by_row, stride = _layout(X)
         same = X.dtype == self.W.dtype
         plain = by_row and same and stride >= n_features and not self.centred
@@ -183,7 +182,6 @@ class DenseAccumulator(Accumulator):
             run_blocks=self.plan.run_blocks,
             capacity=self.plan.block_rows,
             panels=address(self.panels),
-            W=address(W),
             bias=address(self.row_biases),
             center=address(self.center if self.centred else None),
             mode=self.mode,
@@ -235,7 +233,7 @@ class SparseAccumulator(Accumulator):
             return
         slots = np.empty(-(-n_rows // self.plan.block_rows), np.int64)
         assign_blocks(X.indptr, self.plan.block_rows, self.loads, slots)
-        W = self._weights_for(out)
+        panels = None if out is None or self.mode != GRADIENT else self._pack_weights()
         wrong = np.zeros(1, np.int64)
         data = X.data.view(np.uint8) if X.dtype.kind == "b" else X.data
         problem = SparseProblem(
@@ -258,7 +256,7 @@ class SparseAccumulator(Accumulator):
             other_logits=self.logit_parts[1],
             whole_classes=self.plan.parts[0],
             other_classes=self.plan.parts[1],
-            W=address(W),
+            panels=address(panels),
             bias=address(self.row_biases),
             mode=self.mode,
             out=address(out),

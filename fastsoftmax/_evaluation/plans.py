@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastsoftmax._kernels.linear.panels import DEPTH
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS
-from fastsoftmax._kernels.vector.emit import HEIGHT, TILE_VECTORS, VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.vector.emit import TILE_VECTORS, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.gather import SEGMENT
 
 _MIB = 1 << 20
@@ -108,7 +108,7 @@ def make_sparse_plan(n_features: int, n_classes: int, n_logits: int, dtype: npt.
     slab = _round_up(sum(split) * n_features + n_classes, line)
     slots = _power_of_two(_SPARSE_SLAB_BYTES // (slab * size), _FEWEST_SLOTS, _MIN_SLOTS)
     padded = _round_up(n_logits, lanes)
-    scratch = (2 * padded + n_classes + N_STATISTICS + 2 * HEIGHT) * tile + SEGMENT
+    scratch = (2 * padded + n_classes + N_STATISTICS + lanes * WIDTH) * tile + SEGMENT
     rows = _SPARSE_TILES * tile
     budget = _budget(n_features * n_classes * size)
     return Plan(tile, 1, split, rows, 1, n_features, slots, slab, _round_up(scratch, line), budget)
@@ -158,7 +158,7 @@ def n_sharing_workers(plan: Plan, rows: int, threads: int) -> int:
 
 
 def n_runs(plan: Plan, n_blocks: int) -> int:
-    """Runs that so many blocks make."""
+    """Count the runs that so many blocks make."""
     return -(-n_blocks // plan.run_blocks)
 
 

@@ -28,42 +28,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastsoftmax._kernels.jit import helper
+from fastsoftmax._kernels.linear.input_grad import write_input_grad
 from fastsoftmax._kernels.linear.panels import (
     DEPTH,
     feature_panels,
     panel_count,
     panel_features,
     panel_rows,
+    zeros_at,
 )
+from fastsoftmax._kernels.linear.reading import read_tile
 from fastsoftmax._kernels.linear.scores import score_tile
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT, LOSS, PRODUCT
 from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.lanes import sum_lanes
-from fastsoftmax._kernels.vector.simd import (
-    advance,
-    as_int64_pointer,
-    as_pointer,
-    lane_count,
-    load,
-    pointer,
-    prefetch,
-)
-from fastsoftmax._kernels.vector.squares import (
-    columns_at_once,
-    load_columns,
-    load_rows,
-    load_rows_within,
-    square_rows,
-    store_rows,
-    subtract_from_rows,
-    transpose,
-)
+from fastsoftmax._kernels.vector.simd import advance, as_pointer, lane_count, load, pointer
 from fastsoftmax._kernels.vector.tiles import contract
 
 COPY_ABOVE_CLASSES = 48  # see `needs_copy`
 GROUP_BYTES = 512 << 10  # of logits or P that are worked on at a time; L2 has room for twice that
-LINE_BYTES = 64
 
 
 class DenseProblem(NamedTuple):
@@ -83,7 +67,6 @@ class DenseProblem(NamedTuple):
     run_blocks: int  # blocks that a slot takes one after another, before the next slot has its turn
     capacity: int  # rows that scratch has room for: those of a block, or of a run
     panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
-    W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
     bias: int  # (n_logits,)
     center: int  # (D,) padded to whole vectors; 0 where it is zero
     mode: int  # see `fastsoftmax._kernels.modes`
@@ -163,74 +146,17 @@ def panels_of_group(group, n_groups, n_panels):
 
 
 @helper
-def read_tile(problem, tile, features, x_t, packed, keep, ahead, lines):
-    """Transpose some features of a tile's rows of X, minus the centre, into ``x_t``.
+def compute_logits(problem, tile, panels, x_t, packed, keep, ahead, next_block):
+    """Compute some classes' logits of a tile, DEPTH features at a time; see `read_tile`.
 
-    With ``keep`` they also go to the block's panels untransposed: panel q holds features
-    [q·PANEL, (q+1)·PANEL) of the whole block, row after row, and ``packed`` is this tile's place in
-    the first. For each square of vectors ``lines`` cache lines at ``ahead`` are prefetched; returns
-    ``ahead``, moved on.
-    """
-    lanes, width, panel = lane_count(packed), tile_rows(packed), panel_features(packed)
-    x, center = as_pointer(problem.address, problem.source), as_pointer(problem.center, packed)
-    step, (start, stop) = problem.stride, features
-    for r in range(0, tile.rows, lanes):
-        for d in range(start, stop, lanes):
-            place = advance(x_t, (d - start) * width + r)
-            rows, columns = tile.rows - r, problem.n_features - d
-            row_step, column_step = step, 1
-            if not problem.by_row:  # read as the rows of Xᵀ
-                rows, columns, row_step, column_step = columns, rows, 1, step
-            source = advance(x, (tile.first + r) * row_step + d * column_step)
-            for _ in range(lines):
-                prefetch(as_int64_pointer(ahead))
-                ahead += LINE_BYTES
-            if problem.plain and not keep and rows >= lanes and 2 * columns <= lanes:
-                read_last_columns(source, step, columns, place)
-                continue
-            if rows >= lanes and columns >= lanes:
-                vectors = load_rows(source, step, packed)
-            else:
-                vectors = load_rows_within(source, step, rows, columns, packed)
-            if not problem.by_row:
-                vectors = transpose(vectors)
-            if problem.center != 0:
-                vectors = subtract_from_rows(vectors, load(advance(center, d)))
-            store_rows(place, width, transpose(vectors))
-            if keep:
-                if problem.mode == DIAGONAL:
-                    vectors = square_rows(vectors)
-                first = (d // panel) * problem.capacity * panel + d % panel
-                store_rows(advance(packed, first + r * panel), panel, vectors)
-    return ahead
-
-
-@helper
-def read_last_columns(source, step, columns, x_t):
-    """Transpose the last features of as many rows as a vector has lanes: half as many at most."""
-    width, at_once = tile_rows(x_t), columns_at_once(x_t)
-    for d in range(0, columns, at_once):
-        vectors = load_columns(advance(source, d), step, columns - d, x_t)
-        store_rows(advance(x_t, d * width), width, vectors)
-
-
-@helper
-def compute_logits(problem, tile, x_t, packed, keep, ahead, next_block):
-    """Compute the logits of a tile, DEPTH features at a time; see `read_tile`.
-
-    The tile is read again for each group of classes, which costs less than logits that leave L2.
     Returns ``ahead``, moved on by what has been prefetched of the next block.
     """
     end, read_lines, step_bytes = next_block
-    n_panels = panel_count(problem.n_logits)
-    n_groups = group_count(n_panels, tile_rows(x_t), x_t)
-    for group in range(n_groups):
-        panels, keeps = panels_of_group(group, n_groups, n_panels), keep and group == 0
-        for start in range(0, problem.n_features, DEPTH):
-            features = start, min(start + DEPTH, problem.n_features)
-            lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
-            ahead = read_tile(problem, tile, features, x_t, packed, keeps, ahead, lines)
-            ahead = forward_panels(problem, tile, features, panels, x_t, ahead, pace)
+    for start in range(0, problem.n_features, DEPTH):
+        features = start, min(start + DEPTH, problem.n_features)
+        lines, pace = (read_lines, step_bytes) if ahead < end else (0, 0)
+        ahead = read_tile(problem, tile, features, x_t, packed, keep, ahead, lines)
+        ahead = forward_panels(problem, tile, features, panels, x_t, ahead, pace)
     return ahead
 
 
@@ -289,34 +215,6 @@ def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pa
 
 
 @helper
-def write_input_grad(problem, tile, scratch):
-    """Write a tile's rows of (P - Y) W / denominator; ``scratch`` has room for 2·HEIGHT·PANEL."""
-    width, dx = panel_features(scratch), scratch
-    n_features, n_classes = problem.n_features, problem.n_classes
-    W, out = as_pointer(problem.W, dx), as_pointer(problem.out, dx)
-    zeros = advance(dx, HEIGHT * width)
-    for i in range(HEIGHT * width):
-        zeros[i] = 0
-    for d in range(0, n_features, width):
-        for r in range(0, tile.rows, HEIGHT):
-            height = min(HEIGHT, tile.rows - r)
-            for k in range(0, n_classes, DEPTH):
-                before = zeros if k == 0 else dx
-                contract(
-                    height, WIDTH, min(DEPTH, n_classes - k),
-                    advance(tile.z, k * tile_rows(dx) + r), 1, tile_rows(dx),
-                    advance(W, k * n_features + d), n_features,
-                    dx, width,
-                    before, width,
-                    0, 0,
-                )  # fmt: skip
-            for i in range(height):
-                row = advance(out, (tile.first + r + i) * n_features + d)
-                for j in range(min(width, n_features - d)):
-                    row[j] = dx[i * width + j] / problem.denominator
-
-
-@helper
 def prefetch_of(problem, block, lanes):
     """Where a block of X lies, and how it is prefetched while another one is worked on.
 
@@ -352,17 +250,24 @@ def needs_copy(problem, stop, lanes):
 
 
 @helper
-def forward_tile(problem, terms, block, r, workspace, ahead, next_block):
-    """Compute the logits of a block's tile from row r on, and what its gradient needs of them.
-
-    Returns ``ahead``, moved on by what has been prefetched of the next block, and the tile's loss.
-    """
-    t, x_t, statistics = workspace
+def tile_of(problem, block, r, workspace):
+    """Describe the tile of a block that begins with row r of it."""
+    rows = min(tile_rows(block.p), block.rows - r)
     z = advance(block.p, r * problem.n_classes)
-    place = advance(block.packed, r * panel_features(x_t))
-    tile = Tile(block.first + r, min(tile_rows(x_t), block.rows - r), z, t, statistics)
-    ahead = compute_logits(problem, tile, x_t, place, block.copied, ahead, next_block)
-    return ahead, transform_tile(problem, terms, tile, x_t)
+    return Tile(block.first + r, rows, z, workspace.t, workspace.statistics)
+
+
+@helper
+def logits_of_group(problem, block, r, group, n_groups, workspace, ahead, next_block):
+    """Compute a tile's logits of a group of classes; returns ``ahead``, moved on.
+
+    The tile is read again for each group, which costs less than logits that leave L2.
+    """
+    tile = tile_of(problem, block, r, workspace)
+    place = advance(block.packed, r * panel_features(block.p))
+    panels = panels_of_group(group, n_groups, panel_count(problem.n_logits))
+    keep = block.copied and group == 0
+    return compute_logits(problem, tile, panels, workspace.x_t, place, keep, ahead, next_block)
 
 
 def accumulate_dense_block(problem, terms, number, following, gradient, fresh, scratch):
@@ -377,9 +282,14 @@ def accumulate_dense_block(problem, terms, number, following, gradient, fresh, s
     rows = min(problem.block_rows, problem.n_rows - first)
     block = make_block(problem, first, rows, packed, p)
     ahead, next_block = prefetch_of(problem, following, lanes)
+    n_groups = group_count(panel_count(problem.n_logits), tile, p)
     for r in range(0, rows, tile):
-        ahead, of_tile = forward_tile(problem, terms, block, r, workspace, ahead, next_block)
-        loss += of_tile
+        for group in range(n_groups):
+            ahead = logits_of_group(
+                problem, block, r, group, n_groups, workspace, ahead, next_block
+            )
+        here = tile_of(problem, block, r, workspace)
+        loss += transform_tile(problem, terms, here, workspace.x_t)
     if problem.mode >= GRADIENT:
         add_bias_sums(problem, block, g, fresh)
         end, _, step_bytes = next_block
@@ -428,14 +338,6 @@ def add_bias_sums(problem, block, gradient, fresh):
         total[k] = 0.0
     for r in range(0, block.rows, tile):
         add_row_sums(advance(block.p, r * n_classes), n_classes, total)
-
-
-@helper
-def zeros_at(p):
-    """Set what a panel of classes begins its sums with to zero, and return it."""
-    for i in range(HEIGHT):
-        p[i] = 0.0
-    return p
 
 
 @helper

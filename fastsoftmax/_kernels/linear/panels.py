@@ -37,6 +37,14 @@ def feature_panels(problem, p):
 
 
 @helper
+def zeros_at(p):
+    """Set what a panel of classes begins its sums with to zero, and return it."""
+    for i in range(HEIGHT):
+        p[i] = 0.0
+    return p
+
+
+@helper
 def _pack_drawn_slices(rows, packed, counters):
     """Draw slices of DEPTH features and pack them."""
     n, n_features = rows.shape

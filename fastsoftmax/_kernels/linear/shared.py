@@ -10,13 +10,14 @@ from fastsoftmax._kernels.linear.dense import (
     backward_panel,
     divide_room,
     divide_workspace,
-    forward_tile,
     group_count,
+    logits_of_group,
     make_block,
     panels_of_group,
-    zeros_at,
+    tile_of,
+    transform_tile,
 )
-from fastsoftmax._kernels.linear.panels import feature_panels, panel_count
+from fastsoftmax._kernels.linear.panels import feature_panels, panel_count, zeros_at
 from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.softmax.losses import tile_rows
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
@@ -30,15 +31,40 @@ PANEL_TASKS = 16
 
 
 @helper
-def _run_drawn_tiles(problem, terms, rows, room, scratch, tile_losses, counters):
-    """Draw tiles of the rows (first, number of them), whose logits stay in ``room``."""
+def forward_groups(problem, p):
+    """Groups of classes that the forward product is cut into: their rows of W stay in L2."""
+    panels = panel_count(problem.n_logits)
+    rows = max(tile_rows(p), problem.n_features // 2)
+    return group_count(panels, rows, p)
+
+
+@helper
+def _run_drawn_logits(problem, rows, room, scratch, counters):
+    """Draw tiles of the rows (first, number of them), for one group of classes after another.
+
+    The logits stay in ``room``.
+    """
+    packed, p, _ = divide_room(problem, pointer(room))
+    workspace = divide_workspace(problem, pointer(scratch[draw_worker(counters)]))
+    block, tile = make_block(problem, rows[0], rows[1], packed, p), tile_rows(p)
+    n_tiles, groups = (block.rows + tile - 1) // tile, forward_groups(problem, p)
+    task = draw_task(counters)
+    while task < n_tiles * groups:
+        group, r = task // n_tiles, task % n_tiles * tile
+        logits_of_group(problem, block, r, group, groups, workspace, 0, (0, 0, 0))
+        task = draw_task(counters)
+
+
+@helper
+def _transform_drawn_tiles(problem, terms, rows, room, scratch, tile_losses, counters):
+    """Draw tiles whose logits are there."""
     packed, p, _ = divide_room(problem, pointer(room))
     workspace = divide_workspace(problem, pointer(scratch[draw_worker(counters)]))
     block, tile = make_block(problem, rows[0], rows[1], packed, p), tile_rows(p)
     drawn = draw_task(counters)
     while drawn * tile < block.rows:
-        r = drawn * tile
-        _, tile_losses[drawn] = forward_tile(problem, terms, block, r, workspace, 0, (0, 0, 0))
+        here = tile_of(problem, block, drawn * tile, workspace)
+        tile_losses[drawn] = transform_tile(problem, terms, here, workspace.x_t)
         drawn = draw_task(counters)
 
 
@@ -89,8 +115,9 @@ def run_shared_blocks(job, arrays, crew):
         n_rows = min(problem.n_rows - first, left_of_run, problem.capacity)
         slot = (before + first) // run % len(losses)
         fresh, rows = before + first == slot * run, (first, n_rows)
+        share_out(pack_call(_run_drawn_logits, (problem, rows, room, scratch)), crew)
         tiles = (problem, terms, rows, room, scratch, tile_losses)
-        share_out(pack_call(_run_drawn_tiles, tiles), crew)
+        share_out(pack_call(_transform_drawn_tiles, tiles), crew)
         add_losses(problem, n_rows, tile_losses, slot, fresh, losses)
         if problem.mode >= GRADIENT:
             panels = (problem, rows, slabs[slot], fresh, room, scratch)

@@ -8,7 +8,6 @@ from numba.extending import overload
 from fastsoftmax._kernels.jit import HELPER_OPTIONS, helper, kernel
 from fastsoftmax._kernels.linear.dense import accumulate_dense_block
 from fastsoftmax._kernels.linear.sparse import SparseProblem, accumulate_sparse_block
-from fastsoftmax._kernels.modes import GRADIENT
 from fastsoftmax._kernels.tasks import draw_task, draw_worker, share_out
 from fastsoftmax._kernels.vector.calls import pack_call
 from fastsoftmax._kernels.vector.simd import as_int64_pointer

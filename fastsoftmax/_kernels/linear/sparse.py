@@ -19,9 +19,9 @@ import numpy as np
 
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.linear.dense import Tile, add_row_sums, transform_tile
+from fastsoftmax._kernels.linear.panels import panel_features
 from fastsoftmax._kernels.modes import DIAGONAL, GRADIENT
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS, tile_rows
-from fastsoftmax._kernels.vector.emit import HEIGHT
 from fastsoftmax._kernels.vector.gather import AHEAD, MAX_VECTORS, SEGMENT, Segment, gather, scatter
 from fastsoftmax._kernels.vector.simd import (
     advance,
@@ -55,7 +55,7 @@ class SparseProblem(NamedTuple):
     other_logits: int  # in the second
     whole_classes: int  # the same of the gradient
     other_classes: int
-    W: int  # (K, D), C order, a tile of zeros behind it; for the gradient in X only
+    panels: int  # W as `pack_panels` leaves it, for the gradient in X only
     bias: int  # (n_logits,) padded to whole vectors
     mode: int
     out: int
@@ -179,7 +179,7 @@ def accumulate_sparse_block(problem, terms, number, following, gradient, fresh, 
     by_row = advance(t, n_classes * tile)
     statistics = advance(by_row, padded * tile)
     dx = advance(statistics, N_STATISTICS * tile)
-    squares = advance(dx, 2 * HEIGHT * tile)
+    squares = advance(dx, panel_features(dx) * tile)
     nonzeros = Nonzeros(
         as_int64_pointer(problem.indptr), as_pointer(problem.indices, problem.index_type),
         as_pointer(problem.values, problem.source), problem.n_rows, problem.n_features,
