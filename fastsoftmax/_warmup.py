@@ -17,8 +17,9 @@ __all__ = ["KERNELS", "warmup"]
 
 
 def _dense(dtype: Any) -> None:
-    """Loss and gradient of many rows and of a batch, and what a fit's preconditioner is made of."""
-    for n_rows, n_features, n_classes in ((1, 1, 2), (128, 512, 200)):  # the batch is shared out
+    """Loss and gradient of few and of many rows, and what a fit's preconditioner is made of."""
+    # Threads share the second problem as one run of blocks, and the third as two.
+    for n_rows, n_features, n_classes in ((1, 1, 2), (128, 512, 200), (1100, 512, 200)):
         X, W = np.zeros((n_rows, n_features), dtype), np.zeros((n_classes, n_features), dtype)
         linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
     gram(1024, 8, dtype, lambda rows, out: out.fill(0))

@@ -90,14 +90,14 @@ def test_after_warmup_the_common_calls_compile_nothing():
     from fastsoftmax._kernels.algebra.gram import add_gram
     from fastsoftmax._kernels.linear.finish import finish_slabs
     from fastsoftmax._kernels.linear.panels import pack_panels
-    from fastsoftmax._kernels.linear.shared import run_shared_blocks
+    from fastsoftmax._kernels.linear.shared import add_shared, finish_shared, run_shared_forward
     from fastsoftmax._kernels.linear.slots import run_slots
     from fastsoftmax._kernels.rows.columns import run_columns
     from fastsoftmax._kernels.rows.last_axis import run_chunks, run_flat_rows
     from fastsoftmax.linear_model import LogisticRegression
 
-    kernels = (add_gram, finish_slabs, pack_panels, run_chunks, run_columns, run_flat_rows,
-               run_shared_blocks, run_slots)  # fmt: skip
+    kernels = (add_gram, add_shared, finish_shared, finish_slabs, pack_panels, run_chunks,
+               run_columns, run_flat_rows, run_shared_forward, run_slots)  # fmt: skip
     fastsoftmax.warmup()
     before = [len(kernel.overloads) for kernel in kernels]
     rng = np.random.default_rng(0)

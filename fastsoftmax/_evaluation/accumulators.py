@@ -1,6 +1,6 @@
 """Run a plan: sums of losses and gradients over rows, dense or sparse, by the kernels."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from fastsoftmax._evaluation.memory import address, aligned
 from fastsoftmax._evaluation.targets import Targets, penalty
 from fastsoftmax._evaluation.terms import make_terms
 from fastsoftmax._evaluation.threads import n_threads, run
-from fastsoftmax._kernels.linear.dense import DenseProblem
+from fastsoftmax._kernels.linear.dense import COPY_ABOVE_CLASSES, DenseProblem
 from fastsoftmax._kernels.linear.finish import Finish, finish_slabs
 from fastsoftmax._kernels.linear.panels import pack_panels
-from fastsoftmax._kernels.linear.shared import run_shared_blocks
+from fastsoftmax._kernels.linear.shared import Part, add_shared, finish_shared, run_shared_forward
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.linear.sparse import SparseProblem, assign_blocks
 from fastsoftmax._kernels.modes import GRADIENT, PRODUCT
@@ -26,6 +26,15 @@ _CONVERTED_BYTES = 16 << 20
 _SERIAL_ELEMENTS = 1 << 18
 # What stands for the features' dtypes that Numba does not know.
 _STORED = {"bool": np.dtype(np.uint8), "float16": FLOAT16, "bfloat16": BFLOAT16}
+
+
+class _Shared(NamedTuple):
+    """Rows that threads share, of which the backward product is still to be made."""
+
+    problem: DenseProblem
+    part: Part
+    room: Array
+    scratch: Array
 
 
 class Accumulator:
@@ -57,7 +66,7 @@ class Accumulator:
             )
         self.slabs = aligned(0, 1 if mode < GRADIENT else plan.slab_size, W.dtype)
         self.losses = np.empty(plan.n_slots)
-        self.blocks = 0
+        self.blocks = self.n_rows = 0
 
     @property
     def block_rows(self) -> int:
@@ -68,6 +77,7 @@ class Accumulator:
         """Run the kernel on the rows of a chunk from ``start`` on, which ``problem`` describes."""
         plan, dtype, n_rows, threads = self.plan, self.W.dtype, problem.n_rows, n_threads()
         self._begin(n_rows)
+        self._provide_slabs()
         job = problem, make_terms(targets, dtype, start, losses)
         workers = plans.n_workers(plan, n_rows, work, dtype, threads)
         scratch = aligned(workers, plan.scratch_size, dtype)
@@ -75,15 +85,14 @@ class Accumulator:
         run(run_slots, job, arrays, n_workers=workers, short=work < plans.SHORT_WORK)
 
     def _begin(self, n_rows: int) -> None:
-        """Count the blocks of a chunk, and see to slabs for them: as few as will do.
-
-        A slab for each slot would be fresh memory in each call where they take over 32 MiB
-        together, which cost a batch of (1024, 2048, 1000) 1 ms of 38.
-        """
+        """Count the rows of a chunk."""
+        self.n_rows += n_rows
         self.blocks += -(-n_rows // self.plan.block_rows)
-        n = self.slots_used
-        if n > len(self.slabs):
-            before = self.slabs
+
+    def _provide_slabs(self) -> None:
+        """See to slabs for the slots that are used, and not for more: fresh memory costs time."""
+        n, before = self.slots_used, self.slabs
+        if n > len(before):
             self.slabs = aligned(n, before.shape[1], before.dtype)
             self.slabs[: len(before)] = before
 
@@ -92,7 +101,7 @@ class Accumulator:
         """Slots to which rows have come so far; these are the first ones."""
         return min(plans.n_runs(self.plan, self.blocks), self.plan.n_slots)
 
-    def _pack_weights(self) -> Array:
+    def _packed(self) -> Array:
         """Return the rows of W as `pack_panels` lays them out.
 
         For the gradient in X whole vectors are read, so that a tile more must be there.
@@ -118,10 +127,14 @@ class Accumulator:
             self.plan.panel, self.plan.padded_features, *self.plan.parts,
             denominator=scalar(total), twice_l2=scalar(2 * l2),
         )  # fmt: skip
-        workers = n_threads() if self.W.size * used > _SERIAL_ELEMENTS else 1
-        arrays = (self.slabs[:used], self.W, gradient, bias_gradient)
-        run(finish_slabs, job, arrays, n_workers=workers)
+        self._finish_slabs(job, (self.W, gradient, bias_gradient))
         return self.loss(total, l2), gradient, bias_gradient
+
+    def _finish_slabs(self, job: Finish, result: tuple[Array, Array, Array]) -> None:
+        """Make the ``result``, W and the gradients in W and in the biases, of all slabs."""
+        used = self.slots_used
+        workers = n_threads() if self.W.size * used > _SERIAL_ELEMENTS else 1
+        run(finish_slabs, job, (self.slabs[:used], *result), n_workers=workers)
 
 
 class DenseAccumulator(Accumulator):
@@ -134,7 +147,8 @@ class DenseAccumulator(Accumulator):
         super().__init__(plans.make_plan(n_features, n_classes, W.dtype), W, bias, **options)
         self.center = np.zeros(self.plan.padded_features, W.dtype)
         self.centred = center is not None and bool(center.any())
-        self.panels = self._pack_weights()
+        self.panels: Array | None = None
+        self.shared: _Shared | None = None
         if center is not None:
             self.center[:n_features] = center
 
@@ -164,6 +178,8 @@ class DenseAccumulator(Accumulator):
         n_rows, n_features = X.shape
         if n_rows == 0:
             return
+        if self.panels is None and plans.packs_weights(self.W, n_rows, out is not None):
+            self.panels = self._packed()
         by_row, stride = _layout(X)
         same = X.dtype == self.W.dtype
         plain = by_row and same and stride >= n_features and not self.centred
@@ -181,7 +197,8 @@ class DenseAccumulator(Accumulator):
             block_rows=self.plan.block_rows,
             run_blocks=self.plan.run_blocks,
             capacity=self.plan.block_rows,
-            panels=address(self.panels),
+            weights=address(self.rows if self.panels is None else self.panels),
+            packed=self.panels is not None,
             bias=address(self.row_biases),
             center=address(self.center if self.centred else None),
             mode=self.mode,
@@ -193,21 +210,55 @@ class DenseAccumulator(Accumulator):
         if self.mode != PRODUCT and plans.runs_are_few(self.plan, n_rows, threads):
             self._share(problem, targets, threads, start, losses)
         else:
+            self._add_shared()
             self._run(problem, targets, plans.dense_work(self.plan, n_rows), start, losses)
 
     def _share(
         self, problem: DenseProblem, targets: Targets, threads: int, start: int, losses: Any
     ) -> None:
-        """Run the kernel in which threads share each run of blocks; see `_run`."""
-        plan, dtype = self.plan, self.W.dtype
+        """Run the kernels in which threads share each run of blocks; see `_run`."""
+        plan, dtype, before = self.plan, self.W.dtype, self.blocks * self.plan.block_rows
         self._begin(problem.n_rows)
-        rows = plans.shared_rows(plan, problem.n_rows, dtype)
+        rows, run_rows = plans.shared_rows(plan, problem.n_rows, dtype), plans.run_rows(plan)
+        problem = problem._replace(capacity=rows)
+        job = problem, make_terms(targets, dtype, start, losses)
         workers = plans.n_sharing_workers(plan, rows, threads)
         room = aligned(1, (plan.parts[0] + plan.padded_features) * rows, dtype)[0]
         scratch = aligned(workers, plans.workspace_size(plan.parts[0], plan.tile), dtype)
-        job = problem._replace(capacity=rows), make_terms(targets, dtype, start, losses)
-        arrays = (self.slabs, self.losses, room, scratch, np.empty(-(-rows // plan.tile)))
-        run(run_shared_blocks, job, arrays, n_workers=workers)
+        arrays = (self.losses, room, scratch, np.empty(-(-rows // plan.tile)))
+        first = 0
+        while first < problem.n_rows:
+            self._add_shared()
+            slot, of_run = divmod(before + first, run_rows)
+            n = min(problem.n_rows - first, run_rows - of_run, rows)
+            fresh = slot < plan.n_slots and of_run == 0
+            part = Part(first, n, slot % plan.n_slots, fresh)
+            run(run_shared_forward, job, part, arrays, n_workers=workers)
+            if self.mode >= GRADIENT:
+                self.shared = _Shared(problem, part, room, scratch)
+            first += n
+        if problem.n_classes <= COPY_ABOVE_CLASSES:  # X is read again, and may change
+            self._add_shared()
+
+    def _add_shared(self) -> None:
+        """Add to a slab what is left to do of shared rows."""
+        if self.shared is not None:
+            problem, part, room, scratch = self.shared
+            self.shared = None
+            self._provide_slabs()
+            arrays = (self.slabs[part.slot], room, scratch)
+            run(add_shared, (problem, part), arrays, n_workers=len(scratch))
+
+    def _finish_slabs(self, job: Finish, result: tuple[Array, Array, Array]) -> None:
+        """See `Accumulator._finish_slabs`."""
+        if self.shared is None or self.shared.part.rows < self.n_rows:
+            self._add_shared()
+            super()._finish_slabs(job, result)
+            return
+        problem, part, room, scratch = self.shared
+        size = plans.group_size(self.plan, part.rows, self.W.dtype)
+        sums = aligned(len(scratch), size, self.W.dtype)
+        run(finish_shared, (problem, part, job), (room, sums), result, n_workers=len(scratch))
 
 
 class SparseAccumulator(Accumulator):
@@ -233,7 +284,7 @@ class SparseAccumulator(Accumulator):
             return
         slots = np.empty(-(-n_rows // self.plan.block_rows), np.int64)
         assign_blocks(X.indptr, self.plan.block_rows, self.loads, slots)
-        panels = None if out is None or self.mode != GRADIENT else self._pack_weights()
+        panels = None if out is None or self.mode != GRADIENT else self._packed()
         wrong = np.zeros(1, np.int64)
         data = X.data.view(np.uint8) if X.dtype.kind == "b" else X.data
         problem = SparseProblem(
@@ -256,7 +307,8 @@ class SparseAccumulator(Accumulator):
             other_logits=self.logit_parts[1],
             whole_classes=self.plan.parts[0],
             other_classes=self.plan.parts[1],
-            panels=address(panels),
+            weights=address(panels),
+            packed=True,
             bias=address(self.row_biases),
             mode=self.mode,
             out=address(out),

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastsoftmax._kernels.linear.dense import GROUP_BYTES
 from fastsoftmax._kernels.linear.panels import DEPTH
 from fastsoftmax._kernels.softmax.losses import N_STATISTICS
-from fastsoftmax._kernels.vector.emit import TILE_VECTORS, VECTOR_BYTES, WIDTH
+from fastsoftmax._kernels.vector.emit import HEIGHT, TILE_VECTORS, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.gather import SEGMENT
 
 _MIB = 1 << 20
@@ -27,6 +28,7 @@ _MAX_BLOCK_ROWS = 512
 # A slot then takes as many blocks one after another as have so many rows. A batch has one slab so,
 # and not one for each block to be added up: that was a seventh of the time at (1024, 768, 1000).
 _RUN_ROWS = 1024
+_PAGE_BYTES = 4096
 # The memory of all slabs together decides the number of slots: with too few of them cores are
 # idle, and each one more must be zeroed and added up. Powers of two divide evenly among the cores:
 # 9 slots on 2 cores cost (20k, 256, 10000) a tenth.
@@ -157,9 +159,32 @@ def n_sharing_workers(plan: Plan, rows: int, threads: int) -> int:
     return min(threads, max(-(-rows // plan.tile), plan.padded_features // plan.panel))
 
 
+def packs_weights(W: npt.NDArray[np.generic], n_rows: int, vectors: bool) -> bool:
+    """Whether W is packed before so many rows meet it, or read where it lies.
+
+    To pack it took an eighth of the time at (256, 768, 1000). Where rows lie a multiple of a page
+    apart, the few that a product reads compete for a few of the cache's sets. If whole ``vectors``
+    are read of rows that end within one, what follows the last row must be memory of our own.
+    """
+    row_bytes, last = W.strides[0], W.shape[1] * W.itemsize % VECTOR_BYTES
+    return n_rows > _RUN_ROWS or row_bytes % _PAGE_BYTES == 0 or (vectors and last != 0)
+
+
+def group_size(plan: Plan, rows: int, dtype: npt.DTypeLike) -> int:
+    """Elements that the sums of a panel of features and a group of classes take at most."""
+    size = np.dtype(dtype).itemsize
+    panels = GROUP_BYTES // (HEIGHT * rows * size) + 2
+    return _round_up(HEIGHT + min(plan.parts[0], panels * HEIGHT) * plan.panel, 64 // size)
+
+
 def n_runs(plan: Plan, n_blocks: int) -> int:
     """Count the runs that so many blocks make."""
     return -(-n_blocks // plan.run_blocks)
+
+
+def run_rows(plan: Plan) -> int:
+    """Rows of a run."""
+    return plan.run_blocks * plan.block_rows
 
 
 def workspace_size(n_classes: int, tile: int) -> int:

@@ -94,6 +94,22 @@ def test_many_rows_go_to_the_parallel_kernel_with_the_same_bits():
         np.testing.assert_array_equal(gradient, want_gradient)
 
 
+@pytest.mark.parametrize("n_classes", [40, 900])
+def test_chunks_that_end_within_a_run_of_blocks(n_classes):
+    # Threads share runs of 1,024 rows here, of which a chunk may bring a part.
+    X, W, y, bias, s = make_problem(2900, 1700 if n_classes < 48 else 90, n_classes, np.float32)
+    whole = SoftmaxObjective(X, y, n_classes=n_classes, sample_weight=s)
+    w, v = whole.pack(W, bias), np.sin(np.arange(whole.size))
+    want = [part.tobytes() for part in (*whole(w)[1:], whole.hessp(w, v), whole.hess_diag(w))]
+    for cuts in ([], [256], [300, 1400, 2895], [1024, 1025]):
+        streamed = SoftmaxObjective.from_chunks(
+            chunked(cuts, X, y, s), n_features=X.shape[1], n_classes=n_classes
+        )
+        assert streamed(w)[0] == whole(w)[0], cuts
+        got = (*streamed(w)[1:], streamed.hessp(w, v), streamed.hess_diag(w))
+        assert [part.tobytes() for part in got] == want, cuts
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 17))
 def test_reblocking_keeps_rows_and_multiples(lengths, rows):

@@ -15,11 +15,14 @@ from problems import make_problem
 import fastsoftmax
 from fastsoftmax._evaluation import threads
 from fastsoftmax._evaluation.plans import make_plan, make_sparse_plan, n_workers
-from fastsoftmax._kernels.linear.shared import run_shared_blocks
+from fastsoftmax._kernels.linear.shared import run_shared_forward
 from fastsoftmax._kernels.linear.slots import run_slots
 
-# Of the last three few blocks are shared by all threads, see `linear/shared.py`.
-SHAPES = [(20_000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400), (70, 300, 301)]
+# Of the last ones threads share few runs of blocks, see `linear/shared.py`: three of the last.
+SHAPES = [
+    (20_000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400), (70, 300, 301),
+    (2100, 90, 900),
+]  # fmt: skip
 
 
 def evaluate(problem):
@@ -47,15 +50,15 @@ def test_one_thread_the_team_and_numbas_threads_agree_bitwise(
     crews = []
 
     def spy_on(kernel):
-        def spy(job, arrays, crew):
-            crews.append(crew)
-            kernel(job, arrays, crew)
+        def spy(*arguments):
+            crews.append(arguments[-1])
+            kernel(*arguments)
 
         place = f"fastsoftmax._evaluation.accumulators.{kernel.__name__}"
         monkeypatch.setattr(place, spy)
 
     spy_on(run_slots)
-    spy_on(run_shared_blocks)
+    spy_on(run_shared_forward)
     results = []
     for count, team in ((1, True), (2, True), (2, False)):
         thread_count(count)

@@ -35,6 +35,7 @@ from fastsoftmax._kernels.linear.panels import (
     panel_count,
     panel_features,
     panel_rows,
+    weights_at,
     zeros_at,
 )
 from fastsoftmax._kernels.linear.reading import read_tile
@@ -66,7 +67,8 @@ class DenseProblem(NamedTuple):
     block_rows: int
     run_blocks: int  # blocks that a slot takes one after another, before the next slot has its turn
     capacity: int  # rows that scratch has room for: those of a block, or of a run
-    panels: int  # rows of W, and of a direction behind them, as `pack_panels` leaves them
+    weights: int  # rows of W, and of a direction behind them
+    packed: bool  # whether they lie as `pack_panels` leaves them; otherwise in C order
     bias: int  # (n_logits,)
     center: int  # (D,) padded to whole vectors; 0 where it is zero
     mode: int  # see `fastsoftmax._kernels.modes`
@@ -164,16 +166,16 @@ def compute_logits(problem, tile, panels, x_t, packed, keep, ahead, next_block):
 def forward_panels(problem, tile, features, panels, x_t, ahead, pace):
     """Add what some features, which lie in ``x_t``, contribute to the logits of some classes."""
     (start, stop), width, n_logits = features, tile_rows(x_t), problem.n_logits
-    W, bias = as_pointer(problem.panels, x_t), as_pointer(problem.bias, x_t)
+    W, bias = as_pointer(problem.weights, x_t), as_pointer(problem.bias, x_t)
     for panel in range(panels[0], panels[1]):
         k, height = panel_rows(panel, n_logits)
-        weights = advance(W, start * n_logits + k * (stop - start))
+        weights, step = weights_at(problem, W, k, start, stop - start)
         for r in range(0, tile.rows, panel_features(x_t)):  # as many rows as registers hold
             logits = advance(tile.z, k * width + r)
             before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
             contract(
                 height, WIDTH, stop - start,
-                weights, stop - start, 1,
+                weights, step, 1,
                 advance(x_t, r), width,
                 logits, width,
                 before, before_row,

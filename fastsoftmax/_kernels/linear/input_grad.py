@@ -1,7 +1,7 @@
 """The gradient in X of a tile of rows, (P - Y) W / denominator."""
 
 from fastsoftmax._kernels.jit import helper
-from fastsoftmax._kernels.linear.panels import DEPTH, panel_features, zeros_at
+from fastsoftmax._kernels.linear.panels import DEPTH, panel_features, weights_at, zeros_at
 from fastsoftmax._kernels.softmax.losses import tile_rows
 from fastsoftmax._kernels.vector.emit import HEIGHT
 from fastsoftmax._kernels.vector.simd import (
@@ -23,21 +23,21 @@ def write_input_grad(problem, tile, dx):
     W is read as `pack_panels` leaves it. DEPTH classes of it stay in L1 for all rows.
     """
     width, n_classes = panel_features(dx), problem.n_classes
-    W, zeros = as_pointer(problem.panels, dx), zeros_at(tile.t)
+    W, zeros = as_pointer(problem.weights, dx), zeros_at(tile.t)
     for start in range(0, problem.n_features, DEPTH):
         depth = min(DEPTH, problem.n_features - start)
         for d in range(0, depth, width):
             features = min(width, depth - d)
             vectors = (features + lane_count(dx) - 1) // lane_count(dx)
             for k in range(0, n_classes, DEPTH):
-                weights = advance(W, start * n_classes + k * depth + d)
+                weights, step = weights_at(problem, W, k, start, depth)
                 for r in range(0, tile.rows, HEIGHT):
                     rows = advance(dx, r * width)
                     before, before_row = (zeros, 0) if k == 0 else (rows, width)
                     contract(
                         min(HEIGHT, tile.rows - r), vectors, min(DEPTH, n_classes - k),
                         advance(tile.z, k * tile_rows(dx) + r), 1, tile_rows(dx),
-                        weights, depth,
+                        advance(weights, d), step,
                         rows, width,
                         before, before_row,
                         0, 0,

@@ -37,6 +37,14 @@ def feature_panels(problem, p):
 
 
 @helper
+def weights_at(problem, W, k, start, depth):
+    """Where the weights of class k for features from ``start`` on lie, and the step to k + 1."""
+    if problem.packed:
+        return advance(W, start * problem.n_logits + k * depth), depth
+    return advance(W, k * problem.n_features + start), problem.n_features
+
+
+@helper
 def zeros_at(p):
     """Set what a panel of classes begins its sums with to zero, and return it."""
     for i in range(HEIGHT):

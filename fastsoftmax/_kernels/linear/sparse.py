@@ -55,7 +55,8 @@ class SparseProblem(NamedTuple):
     other_logits: int  # in the second
     whole_classes: int  # the same of the gradient
     other_classes: int
-    panels: int  # W as `pack_panels` leaves it, for the gradient in X only
+    weights: int  # W, for the gradient in X only
+    packed: bool  # see `DenseProblem`
     bias: int  # (n_logits,) padded to whole vectors
     mode: int
     out: int
