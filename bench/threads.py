@@ -1,6 +1,6 @@
 """Evaluations on 1, 2, 4, ... threads, as many as the machine has: ``python bench/threads.py``.
 
-The shapes of the report's tasks linear and batches, and functions of rows of logits. One process, in which
+The shapes of the tasks linear and batches, and functions of rows of logits. One process, in which
 `numba.set_num_threads` sets the number and nobody else computes; the numbers take turns. Every
 number must give the same bits. Writes results/threads.md and threads.json.
 """
@@ -28,7 +28,9 @@ TURN = 0.005
 
 def problems(quick: bool) -> Iterator[registry.Problem]:
     for problem in registry.PROBLEMS:
-        if problem.task in ("linear", "batches") or (problem.task in ROWS and problem.dtype == "float32"):
+        if problem.task in ("linear", "batches") or (
+            problem.task in ROWS and problem.dtype == "float32"
+        ):
             yield problem.scaled(0.01) if quick else problem
 
 
