@@ -118,10 +118,9 @@ class Accumulator:
 
     def finish(self, total: float, l2: float) -> tuple[float, Array, Array]:
         """Return the loss, its gradient in W (K, D) and in b (K,); the sums are used up."""
-        used = self.slots_used
         gradient, bias_gradient = np.empty_like(self.W), np.empty_like(self.bias)
         scalar = self.W.dtype.type
-        if used == 0:
+        if self.blocks == 0:
             return self.loss(total, l2), scalar(2 * l2) * self.W, np.zeros_like(self.bias)
         job = Finish(
             self.plan.panel, self.plan.padded_features, *self.plan.parts,
@@ -145,12 +144,12 @@ class DenseAccumulator(Accumulator):
     ) -> None:
         n_classes, n_features = W.shape
         super().__init__(plans.make_plan(n_features, n_classes, W.dtype), W, bias, **options)
-        self.center = np.zeros(self.plan.padded_features, W.dtype)
-        self.centred = center is not None and bool(center.any())
+        self.center: Array | None = None
+        if center is not None and center.any():
+            self.center = np.zeros(self.plan.padded_features, W.dtype)
+            self.center[:n_features] = center
         self.panels: Array | None = None
         self.shared: _Shared | None = None
-        if center is not None:
-            self.center[:n_features] = center
 
     def add(
         self, X: Array, targets: Targets, row_losses: Array | None = None, out: Array | None = None
@@ -182,7 +181,7 @@ class DenseAccumulator(Accumulator):
             self.panels = self._packed()
         by_row, stride = _layout(X)
         same = X.dtype == self.W.dtype
-        plain = by_row and same and stride >= n_features and not self.centred
+        plain = by_row and same and stride >= n_features and self.center is None
         problem = DenseProblem(
             address=address(X),
             source=np.empty(0, X.dtype if same else _STORED.get(X.dtype.name, X.dtype)),
@@ -200,7 +199,7 @@ class DenseAccumulator(Accumulator):
             weights=address(self.rows if self.panels is None else self.panels),
             packed=self.panels is not None,
             bias=address(self.row_biases),
-            center=address(self.center if self.centred else None),
+            center=address(self.center),
             mode=self.mode,
             out=address(out, start),
             denominator=float(targets.total),
@@ -343,6 +342,8 @@ def _readable(X: Array, dtype: np.dtype[Any]) -> bool:
 
 def _layout(X: Array) -> tuple[bool, Any]:
     """(rows contiguous?, the other stride in elements); the stride is None for neither."""
+    if X.flags.c_contiguous:
+        return True, X.shape[1]
     size = X.itemsize
     for by_row, inner, length in ((True, 1, X.shape[1]), (False, 0, X.shape[0])):
         outer_stride, inner_stride = X.strides[1 - inner], X.strides[inner]

@@ -143,6 +143,12 @@ def make_targets(
         counted = classes[labels] if weight is None else weight * classes[labels]
         if not soft:
             weight = counted
+    peak, floor = classes, np.zeros(n_classes, dtype)
+    if smoothing:
+        peak, floor = (
+            classes * dtype.type(1 - smoothing),
+            classes * dtype.type(smoothing / n_classes),
+        )
     total = 1.0
     if weight is not None and counted is not None and (total := _safe_factor(weight)) != 1:
         same, factor = counted is weight, dtype.type(total)
@@ -156,8 +162,8 @@ def make_targets(
         weight=weight,
         counted=counted,
         soft=soft,
-        peak=classes if smoothing == 0 else classes * dtype.type(1 - smoothing),
-        floor=classes * dtype.type(smoothing / n_classes) if smoothing else np.zeros_like(classes),
+        peak=peak,
+        floor=floor,
         alpha=alpha,
         total=total,
     )

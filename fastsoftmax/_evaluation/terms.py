@@ -25,8 +25,8 @@ def make_terms(
         weight=address(targets.weight, start),
         targets=address(targets.probabilities, start),
         soft=targets.soft,
-        peak=address(targets.peak),
-        floor=address(targets.floor),
+        peak=address(targets.peak) if targets.soft else 0,
+        floor=address(targets.floor) if targets.soft else 0,
         alpha=targets.alpha,
         row_losses=address(row_losses, start),
     )

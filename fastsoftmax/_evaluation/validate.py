@@ -161,7 +161,9 @@ def as_labels(
             ignored = None
     # Read as unsigned numbers, negative labels are huge, so that one pass finds labels at both ends
     # of the range. The same goes for a uint64 above the range of int64.
-    labels = np.require(array, requirements=["C", "A"]).astype(np.int64, copy=False)
+    labels = array
+    if array.dtype != np.int64 or not array.flags.carray:
+        labels = np.require(array, requirements=["C", "A"]).astype(np.int64, copy=False)
     largest = int(labels.view(np.uint64).max(initial=0))
     if largest >= (1 << 31 if n_classes is None else n_classes):
         low, high = int(array.min()), int(array.max())

@@ -170,7 +170,7 @@ def forward_panels(problem, tile, features, panels, x_t, ahead, pace):
     for panel in range(panels[0], panels[1]):
         k, height = panel_rows(panel, n_logits)
         weights, step = weights_at(problem, W, k, start, stop - start)
-        for r in range(0, tile.rows, panel_features(x_t)):  # as many rows as registers hold
+        for r in range(0, width, panel_features(x_t)):  # as many rows as registers hold
             logits = advance(tile.z, k * width + r)
             before, before_row = (advance(bias, k), 0) if start == 0 else (logits, width)
             contract(
@@ -231,7 +231,9 @@ def prefetch_of(problem, block, lanes):
     n_bytes = problem.block_rows * problem.stride * problem.source.itemsize
     start = problem.address + block * n_bytes
     exists = problem.by_row and block * problem.block_rows < problem.n_rows
-    end = start + n_bytes if exists else start  # columns of X are not prefetched
+    if not exists:  # nor are columns prefetched
+        start, n_bytes = problem.address, 0
+    end = start + n_bytes
     if problem.n_logits <= HEIGHT:
         return start, (end, lanes, 0)
     if problem.mode < GRADIENT:

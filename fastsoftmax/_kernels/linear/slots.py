@@ -83,7 +83,7 @@ def _run_drawn_slots(job, arrays, counters):
     slabs, losses, scratch = arrays
     own = scratch[draw_worker(counters)]
     slot = draw_task(counters)
-    while slot < len(losses):
+    while slot < len(slabs):  # those that have rows are the first
         # The next slot is a guess, that every worker will have drawn one meanwhile. It is not drawn
         # ahead, as it would wait for this worker while another one is idle.
         run_slot(problem, terms, slot, slot + len(scratch), slabs, losses, own)

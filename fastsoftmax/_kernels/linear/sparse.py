@@ -197,7 +197,9 @@ def accumulate_sparse_block(problem, terms, number, following, gradient, fresh, 
         here = Tile(row, min(tile, stop - row), z, t, statistics)
         for r in range(here.rows):
             wrong |= gather_row(nonzeros, weights, bias, row + r, advance(by_row, r * padded))
-        transpose_tile(by_row, padded, here.rows, n_logits, z, tile)
+        for i in range(here.rows * padded, tile * padded):  # see `read_tile`
+            by_row[i] = 0
+        transpose_tile(by_row, padded, tile, n_logits, z, tile)
         loss += transform_tile(problem, terms, here, dx)
         if problem.mode >= GRADIENT:
             add_row_sums(z, n_classes, bias_sums)
