@@ -48,8 +48,12 @@ _SPARSE_TILES = 4
 # Fewer multiply-adds are for one thread, and up to SHORT_WORK are done before another one has woken
 # up (see `threads.run`).
 _SERIAL_WORK, SHORT_WORK = 400_000, 5_000_000
-# Of fewer runs of blocks a thread some threads would have one more than others.
-_FEW_RUNS = 4
+# Threads share each run of blocks where they would be busy for less of the time if each took whole
+# ones: at (3000, 768, 1000) two threads would have two runs and one. To share costs some 5 %.
+_BUSY_SHARE = 0.85
+# They share a block at a time where a slab stays in L2, so that P does so too: at (4000, 100, 1000)
+# runs of 1,024 rows took 1.3 times as long.
+_CACHED_SLAB_BYTES = 1 * _MIB
 
 
 class Plan(NamedTuple):
@@ -142,13 +146,16 @@ def n_workers(plan: Plan, n_rows: int, work: int, dtype: npt.DTypeLike, threads:
 def runs_are_few(plan: Plan, n_rows: int, threads: int) -> bool:
     """Whether slots have so few runs of blocks, and so large ones, that threads share each."""
     rows = min(plan.block_rows, n_rows)
-    large = rows > plan.tile and dense_work(plan, rows) > SHORT_WORK // 2
+    if threads < 2 or rows <= plan.tile or dense_work(plan, rows) <= SHORT_WORK // 2:
+        return False
     runs = n_runs(plan, -(-n_rows // plan.block_rows))
-    return large and 1 < threads and runs < _FEW_RUNS * threads
+    return n_rows < _BUSY_SHARE * threads * -(-runs // threads) * run_rows(plan)
 
 
 def shared_rows(plan: Plan, n_rows: int, dtype: npt.DTypeLike) -> int:
     """Rows that threads share at a time: those of a run, or as many blocks as memory allows."""
+    if plan.slab_size * np.dtype(dtype).itemsize <= _CACHED_SLAB_BYTES:
+        return plan.block_rows
     room = _room(plan, dtype) // (plan.parts[0] + plan.padded_features) // plan.block_rows
     blocks = min(plan.run_blocks, -(-n_rows // plan.block_rows), room)
     return max(blocks, 1) * plan.block_rows
