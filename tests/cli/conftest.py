@@ -31,6 +31,7 @@ def command(monkeypatch, capsys):
         return Result(stop.value.code, captured.out, captured.err)
 
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")  # of a terminal it does not know rich says 80 columns
     return run
 
 

@@ -23,7 +23,10 @@ if len(sys.argv) > 1:  # every so many
 
 train, test, train_labels, test_labels = train_test_split(texts, labels, random_state=0)
 pipeline = Pipeline(
-    [("tfidf", TfidfVectorizer(min_df=2)), ("classifier", LogisticRegression(max_iter=1000))]
+    [
+        ("tfidf", TfidfVectorizer(min_df=2)),
+        ("classifier", LogisticRegression(max_iter=1000, tol=1e-6)),
+    ]
 )
 search = GridSearchCV(pipeline, {"classifier__C": [0.1, 1, 10]}, cv=3)
 search.fit(train, train_labels)
