@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from fastsoftmax.cli._model_files import load_model
+from fastsoftmax.cli._tables import Spreads
 
 L2 = 1e-3
 
@@ -336,6 +338,33 @@ def test_spreads_of_a_stream(wide, tmp_path, monkeypatch, command):
     want = [frame["year"][rows].std(ddof=0), (frame["code"] == "c3")[rows].std(ddof=0)]
     found = dict(zip(saved.feature_names, saved.spread, strict=True))
     np.testing.assert_allclose([found["year"], found["code_c3"]], want, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("make", [np.asarray, csr_array])
+def test_spreads_of_any_size(make, dtype):
+    """Squares of these overflow or are 0; later rows may differ from the first ones in size."""
+    size = np.array([1e-30, 1.0, 1e30] if dtype is np.float32 else [1e-180, 1e-100, 1.0])
+    size = size if make is np.asarray else size[:1]  # CSR has one scale for all
+    X = (np.random.default_rng(0).standard_normal((9000, 3)) * size).astype(dtype)
+    for factor in (1.0, 1e-30, 0.0):
+        Y = X.copy()
+        Y[:5000] *= dtype(factor)
+        spreads = Spreads(3)
+        spreads.add(make(Y[:6000]))
+        spreads.add(make(Y[6000:]))
+        np.testing.assert_allclose(spreads.result() / size, (Y / size).std(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["memory", "stream"])
+def test_large_features_make_a_readable_model(stream, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"a": [1e30, 2e30, -1e30, -2e30] * 10, "y": [1, 1, 0, 0] * 10})
+    frame.to_csv("a.csv", index=False)
+    result = command("train", "a.csv", "--target", "y", "--output", "m.npz", *stream)
+    assert result.code == 0 and "overflow" not in result.err
+    assert command("evaluate", "m.npz", "a.csv").code == 0
 
 
 @pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["memory", "stream"])
