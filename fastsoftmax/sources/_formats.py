@@ -39,6 +39,11 @@ def file_format(path: Path, format: Format | None = None) -> Format:
         if format not in ("parquet", "npy"):
             raise ValueError(f'{path}: expected a file for the format "{format}", got a directory')
         return format
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: expected a regular file, which can be read more than once, got a pipe or "
+            "device: write it to a file first"
+        )
     found = format or named_format(path)
     if found is None and _starts_as_svmlight(path):
         return "svmlight"

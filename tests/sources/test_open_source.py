@@ -1,5 +1,8 @@
 """Arguments of open_source, whatever the kind of file."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from fastsoftmax.sources import open_source
@@ -16,3 +19,13 @@ def test_unknown_paths_and_arguments(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             open_source(tmp_path / name, **options)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.svm", "a.npz", "a"])
+@pytest.mark.parametrize("format", [None, "csv"])
+def test_a_pipe_cannot_be_read_twice(name, format, tmp_path):
+    os.mkfifo(tmp_path / name)
+    for path in (tmp_path / name, Path(os.devnull)):
+        with pytest.raises(ValueError, match="expected a regular file, .*: write it to a file"):
+            open_source(path, "y", format=format)
