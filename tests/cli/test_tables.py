@@ -219,6 +219,16 @@ def test_text_by_mistake_is_told(passengers, command):
     assert 'column "Name" has 240 values in 240 training rows' in result.err
 
 
+@pytest.mark.parametrize("form", ["{:,.2f}", "{:.0f}%", "${:.2f}", "{:.1f}"])
+def test_numbers_as_spreadsheets_show_them_are_told(form, passengers, command):
+    texts = [form.format(1000 * (i % 50 + 1.5)) for i in range(len(passengers))]
+    texts = [text.replace(".", ",") for text in texts] if form == "{:.1f}" else texts
+    passengers.assign(Fare=texts).to_csv("train.csv", index=False)
+    assert (
+        'column "Fare" is read as text: if it should be numbers, store numbers as 1234.5, and not "'
+    ) in command(*USUAL).err
+
+
 def test_info_of_a_model(passengers, command):
     assert command(*USUAL, "--class-weight", "balanced").code == 0
     result = command("info", "m.npz")

@@ -254,6 +254,31 @@ def test_refused(suffix, columns, options, message, tmp_path):
         open_and_stream(path, "y", **options)
 
 
+DATES = (
+    *("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%y", "%Y/%m/%d %I:%M:%S %p", "%Y-%m-%dT%H:%M:%S.%fZ"),
+    *("%d-%b-%Y", "%b %d, %Y", "%A %d %B %Y", "%a, %d %b %y", "%d/%b/%Y:%H:%M:%S +0000"),
+    *("%d%b%Y:%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M %p", "%H:%M+02:00"),
+)
+NO_DATES = ["1.2.3", "10.0.0.1", "12-34-5678", "3:2", "25:00", "555-1234", "May", "May 2024",
+            "Mary 1, 2010", "Mon", "Q1 2024", "13/13/13", "1-2", "Sunny 5 Inn 20"]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DATES)
+def test_dates_in_any_form_are_refused(form, tmp_path):
+    days = pd.date_range("2023-11-05 01:23:45.678", periods=40, freq="151h").strftime(form)
+    others = ["never" if i % 20 == 7 else day for i, day in enumerate(days)]
+    for values in (days, others):
+        path = write(pd.DataFrame({"d": values, "y": [0, 1] * 20}), tmp_path / "a.csv")
+        with pytest.raises(ValueError, match='column "d": dates, .*--drop d'):
+            open_source(path, "y")
+
+
+@pytest.mark.parametrize("text", NO_DATES)
+def test_what_only_looks_like_a_date_is_text(text, tmp_path):
+    path = write(pd.DataFrame({"d": [text, "other"], "y": [0, 1]}), tmp_path / "a.csv")
+    assert f"d_{text}" in open_source(path, "y").feature_names
+
+
 def test_dates_and_others_in_parquet(tmp_path):
     for values, message in (
         (pd.date_range("2024", periods=2), r'column "d": dates, .*--drop d'),
