@@ -73,7 +73,7 @@ def warn_of_unseen(source: ChunkSource) -> None:
 
 
 def _warn(message: str) -> None:
-    err.print(f"warning: {message}", markup=False)
+    err.print(f"warning: {message}")
 
 
 def describe_column(column: Column) -> str:

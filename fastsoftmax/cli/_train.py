@@ -12,13 +12,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.markup import escape
 
 import fastsoftmax
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
-from fastsoftmax.cli._console import err, out, print_table, progress_line, seconds_left
+from fastsoftmax.cli._console import err, out, print_table, printable, progress_line, seconds_left
 from fastsoftmax.cli._evaluate import DATA, FormatOption, ZeroBasedOption
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
@@ -54,7 +53,7 @@ def train(
     tol: Annotated[float, typer.Option(help="Largest gradient entry at the end.")] = 1e-4,
     max_iter: Annotated[int, typer.Option(help="Most iterations.")] = 1000,
     test_size: Annotated[float, typer.Option(help="Fraction of rows held out.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0, max=2**32 - 1)] = 0,
     intercept: Annotated[bool, typer.Option(help="Whether to fit intercepts.")] = True,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the arithmetic.")] = "float32",
     output: Annotated[Path | None, typer.Option(help="Where to write the model.")] = None,
@@ -109,7 +108,7 @@ def train(
     results = _results(fit, held_out, source)
     if output is not None:
         save_model(output, _saved(source, fit, results))
-        out.print(f"model written to {escape(str(output))}")
+        out.print(f"model written to {printable(str(output))}")
     results |= {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
     if (peak := _peak_memory()) is not None:
         results["peak memory"] = f"{peak:,} MiB"
