@@ -279,6 +279,15 @@ def test_what_only_looks_like_a_date_is_text(text, tmp_path):
     assert f"d_{text}" in open_source(path, "y").feature_names
 
 
+def test_nan_is_named_where_features_are_sparse(tmp_path):
+    frame = pd.DataFrame({"c": [str(i) for i in range(90)], "v": np.arange(90.0), "y": [0, 1] * 45})
+    frame.loc[77, "v"] = np.nan
+    table = pa.table({name: frame[name].to_numpy() for name in frame})  # NaN, and not null
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match='column "v": NaN or inf.* in row 77 .*--missing mean'):
+        open_and_stream(tmp_path / "a.parquet", "y")
+
+
 def test_dates_and_others_in_parquet(tmp_path):
     for values, message in (
         (pd.date_range("2024", periods=2), r'column "d": dates, .*--drop d'),
