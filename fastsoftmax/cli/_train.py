@@ -1,6 +1,8 @@
 """The command ``train``: in memory where the data are small, by streaming them otherwise."""
 
 import dataclasses
+import math
+import os
 import shlex
 import subprocess
 import sys
@@ -44,6 +46,8 @@ Dtype = Literal["float32", "float64"]
 
 # Data of at most this size are read into memory.
 _MEMORY_BYTES = 64 << 20
+# Arrays of the size of the weights, in float64, that the solver needs at least.
+_COPIES = 8
 
 
 def train(
@@ -139,6 +143,14 @@ def _open(data: str, target: str | None, features: list[str] | None, **options: 
         raise ValueError(
             f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
             f"{source.n_rows} rows"
+        )
+    # Linux gives more memory than there is, and ends the process that uses it.
+    n_bytes = _COPIES * 8 * len(source.classes) * source.n_features
+    if n_bytes > (present := physical_memory()):
+        raise ValueError(
+            f"{data}: {source.n_features:,} features and {len(source.classes):,} classes are too "
+            f"many: training needs {n_bytes / 2**30:,.0f} GiB or more, and this machine has "
+            f"{present / 2**30:,.0f}"
         )
     return source
 
@@ -344,6 +356,14 @@ def _saved(source: ChunkSource, fit: _Fit, results: dict[str, str]) -> SavedMode
     columns = source.columns if isinstance(source, TableSource) else None
     names, spread = source.feature_names, fit.spreads.result()
     return SavedModel(fit.model, names, source.target, columns, source.zero_based, spread, made)
+
+
+def physical_memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _peak_memory() -> int | None:
