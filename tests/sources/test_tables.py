@@ -196,6 +196,20 @@ def test_decimals_are_numbers(tmp_path):
     assert collect(source)[0].tolist() == [[1, 0], [2.5, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("kind", ["Int8", "Int64", "UInt16"])
+@pytest.mark.parametrize("missing", ["mean", "zero"])
+def test_means_of_integers_are_no_integers(kind, missing, tmp_path):
+    frame = pd.DataFrame({"n": pd.array([1, 2, None, 1], kind), "y": [0, 1, 0, 1]})
+    path = write(frame, tmp_path / "a.parquet")
+    fill = 4 / 3 if missing == "mean" else 0
+    expected = [[1, 0], [2, 0], [fill, 1], [1, 0]]
+    source = open_source(path, "y", missing=missing)
+    np.testing.assert_allclose(source.load()[0], expected, rtol=1e-6)
+    other = open_source(path, "y", learn=False)
+    other.use_columns(source.columns)
+    np.testing.assert_allclose(other.load()[0], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_weights(suffix, tmp_path):
     frame = table(900)
