@@ -79,6 +79,8 @@ def _converted(value: Any, name: str, shape: str) -> Array:
         return value
     if is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected no masked values; fill them in, or leave rows out")
     try:
         value = view_halves(value)
         if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):

@@ -7,10 +7,9 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fastsoftmax.cli._console import err, out
+from fastsoftmax.cli._console import err, out, printable
 from fastsoftmax.cli._frames import check_frames, write_frames
 from fastsoftmax.cli._model_files import SavedModel, load_model
 
@@ -31,15 +30,15 @@ def coefficients(
         written = check_frames(output, [model])
     if saved.spread is None:
         err.print(f"warning: {model}: of an earlier version, without the spreads of features: "
-                  "weights are compared as they are", markup=False)  # fmt: skip
+                  "weights are compared as they are")  # fmt: skip
     if output is not None:
         write_frames(output, written, _frames(saved, None))
-        out.print(f"weights written to {escape(str(output))}")
+        out.print(f"weights written to {printable(str(output))}")
         return
     for frame in _frames(saved, top):
-        table = Table("feature", *_COLUMNS, title=escape(f"class {frame['class'].iloc[0]}"))
+        table = Table("feature", *_COLUMNS, title=printable(f"class {frame['class'].iloc[0]}"))
         for row in frame[["feature", *_COLUMNS]].itertuples(index=False):
-            table.add_row(escape(row[0]), *(f"{value:.4g}" for value in row[1:]))
+            table.add_row(printable(row[0]), *(f"{value:.4g}" for value in row[1:]))
         out.print(table)
 
 

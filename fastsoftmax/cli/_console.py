@@ -10,14 +10,16 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-out, err = Console(), Console(stderr=True, soft_wrap=True, highlight=False)
+# What is printed on err has names out of files in it, whose brackets are no markup.
+out = Console()
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 
 def print_table(title: str, rows: dict[str, str], head: str = "measure") -> None:
     """Print two columns: what ``head`` names, and its value."""
-    table = Table(head, "value", title=escape(title))
+    table = Table(head, "value", title=printable(title))
     for row in rows.items():
-        table.add_row(*map(escape, row))
+        table.add_row(*map(printable, row))
     out.print(table)
 
 
@@ -29,9 +31,9 @@ def readable(label: Any, most: int) -> str:
     return shown if len(shown) <= most else shown[: most - 1] + "…"
 
 
-def encodable(text: str) -> str:
-    """Return text with escapes for what the encoding of the terminal does not have."""
-    return text.encode(out.encoding, "backslashreplace").decode(out.encoding)
+def printable(text: str) -> str:
+    """Return text to print on out as it is, but for escapes of what its encoding does not have."""
+    return escape(text.encode(out.encoding, "backslashreplace").decode(out.encoding))
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from fastsoftmax.cli._console import encodable, err, out, print_table, readable
+from fastsoftmax.cli._console import err, out, print_table, printable, readable
 from fastsoftmax.cli._files import check_apart
 from fastsoftmax.cli._model_files import SavedModel, load_model
 from fastsoftmax.cli._plots import PlotOption, check_plot, write_plot
@@ -77,7 +76,7 @@ def _print_classes(result: Score) -> None:
     for i in shown:
         cells = ["–" if np.isnan(value) else f"{value:.4f}" for value in measures[i]]
         cells = [readable(result.classes[i], _NAME_LENGTH), *cells, f"{result.rows[i]:,}"]
-        table.add_row(*(escape(encodable(cell)) for cell in cells))
+        table.add_row(*map(printable, cells))
     out.print(table)
 
 

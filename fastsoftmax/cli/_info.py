@@ -7,7 +7,6 @@ from typing import Annotated
 import numba
 import numpy as np
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 import fastsoftmax
@@ -15,7 +14,7 @@ from fastsoftmax._evaluation.threads import n_threads, uses_team
 from fastsoftmax._kernels.linear.slots import run_slots
 from fastsoftmax._kernels.vector import emit
 from fastsoftmax._warmup import KERNELS
-from fastsoftmax.cli._console import out, print_table
+from fastsoftmax.cli._console import out, print_table, printable
 from fastsoftmax.cli._model_files import SavedModel, load_model
 from fastsoftmax.cli._tables import describe_column
 
@@ -50,7 +49,7 @@ def _describe_model(path: Path, saved: SavedModel) -> None:
     table = Table("column", "read as", "features", title="columns")
     for column in saved.columns.columns:
         how = describe_column(column)
-        table.add_row(escape(column.name), escape(how), f"{column.n_features:,}")
+        table.add_row(printable(column.name), printable(how), f"{column.n_features:,}")
     out.print(table)
 
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from rich.markup import escape
 
-from fastsoftmax.cli._console import err, out, readable
+from fastsoftmax.cli._console import err, out, printable, readable
 from fastsoftmax.cli._files import check_apart, check_writable, replacing
 from fastsoftmax.cli._scores import Score
 
@@ -85,8 +84,8 @@ def write_plot(path: Path, title: str, result: Score, curve: Curve | None = None
     if missing and written == "png":
         some = " ".join(sorted(missing)[:10])
         err.print(f"warning: {path}: no font here has {some}: an .svg file is drawn with the fonts "
-                  "of its viewer", markup=False)  # fmt: skip
-    out.print(f"pictures written to {escape(str(path))}")
+                  "of its viewer")  # fmt: skip
+    out.print(f"pictures written to {printable(str(path))}")
 
 
 def _find_fonts(characters: set[str]) -> tuple[list[str], set[str]]:

@@ -114,7 +114,9 @@ def score(model: Any, source: ChunkSource) -> Score:
     numbers = np.append(match_labels(source.classes, model.classes_), -1)
     result = Score(model.classes_)
     for X, codes, *_ in source():
-        result.add(model.predict_log_proba(X), numbers[codes])
+        with np.errstate(divide="ignore"):  # scikit-learn's estimators take log 0
+            log_p = model.predict_log_proba(X)
+        result.add(log_p, numbers[codes])
     return result
 
 

@@ -73,7 +73,7 @@ def warn_of_unseen(source: ChunkSource) -> None:
 
 
 def _warn(message: str) -> None:
-    err.print(f"warning: {message}", markup=False)
+    err.print(f"warning: {message}")
 
 
 def describe_column(column: Column) -> str:
@@ -106,29 +106,58 @@ class Spreads:
     def __init__(self, n_features: int) -> None:
         self._n_rows, self._center = 0, np.zeros(n_features)
         self._sums, self._squares = np.zeros(n_features), np.zeros(n_features)
+        self._scale = np.ones(n_features)
 
     def add(self, X: Any) -> None:
         """Take more rows into account."""
-        n_features = len(self._sums)
         if hasattr(X, "tocsr"):
-            self._sums += np.bincount(X.indices, X.data, n_features)
-            self._squares += np.bincount(X.indices, np.square(X.data, dtype=float), n_features)
+            if not self._squares.any():
+                largest = np.abs(X.data, dtype=float).max(initial=0)
+                self._scale = np.full(len(self._sums), _power_of_two(largest))
+            values = X.data / self._scale[0]
+            self._sums += np.bincount(X.indices, values, len(self._sums))
+            self._squares += np.bincount(X.indices, np.square(values), len(self._sums))
         else:
             if self._n_rows == 0:  # squares of values far from 0 would have too few digits
-                self._center = X[:_BLOCK_ROWS].mean(axis=0, dtype=np.float64)
-            ones, center = np.ones(_BLOCK_ROWS, X.dtype), self._center.astype(X.dtype)
+                first = X[:_BLOCK_ROWS].astype(np.float64)
+                self._center = (first / len(first)).sum(axis=0)
             for start in range(0, len(X), _BLOCK_ROWS):
-                rows = X[start : start + _BLOCK_ROWS] - center
-                self._sums += ones[: len(rows)] @ rows
-                rows *= rows
-                self._squares += ones[: len(rows)] @ rows
+                self._add_block(X[start : start + _BLOCK_ROWS])
         self._n_rows += X.shape[0]
+
+    def _add_block(self, rows: Array) -> None:
+        """Take a block of dense rows into account, in their own precision if that will do."""
+        # Squares of values above 1e19 or below 1e-19 are infinite or 0 in float32.
+        if (alike := self._squares == 0).any():  # features that have been the same in all rows
+            sizes = np.abs(rows[:, alike] - self._center[alike]).max(axis=0)
+            self._scale[alike] = _power_of_two(sizes)
+        ones = np.ones(len(rows), rows.dtype)
+        for dtype in (rows.dtype, np.dtype(np.float64)):
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled = rows.astype(dtype, copy=False) - self._center.astype(dtype)
+                scaled /= self._scale.astype(dtype)
+                sums = ones @ scaled
+                scaled *= scaled
+                squares = ones @ scaled
+            if np.isfinite(squares).all():
+                break
+        self._sums += sums
+        self._squares += squares
 
     def result(self) -> Array:
         """Return the standard deviation of each feature."""
-        variances = self._squares / self._n_rows - np.square(self._sums / self._n_rows)
-        spreads: Array = np.sqrt(np.maximum(variances, 0))
-        return spreads
+        with np.errstate(over="ignore", invalid="ignore"):
+            variances = self._squares / self._n_rows - np.square(self._sums / self._n_rows)
+            spreads: Array = np.sqrt(np.maximum(variances, 0)) * self._scale
+        # Model files hold finite numbers.
+        largest = float(np.finfo(float).max)
+        return np.nan_to_num(spreads, copy=False, nan=largest, posinf=largest)
+
+
+def _power_of_two(sizes: Any) -> Any:
+    """Return the power of two below each size, by which a division is exact; 1 for 0."""
+    exponents = np.frexp(sizes)[1] - 1
+    return np.ldexp(1.0, np.where(sizes > 0, exponents, 0))
 
 
 def columns_of_names(names: list[str], feature_names: list[str]) -> TableColumns:

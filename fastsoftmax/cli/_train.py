@@ -1,6 +1,8 @@
 """The command ``train``: in memory where the data are small, by streaming them otherwise."""
 
 import dataclasses
+import math
+import os
 import shlex
 import subprocess
 import sys
@@ -12,13 +14,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
-from rich.markup import escape
 
 import fastsoftmax
 from fastsoftmax._optimize import minimize, solvers
 from fastsoftmax.cli._checkpoints import Checkpoints, load_checkpoint
 from fastsoftmax.cli._compare import compare_fits
-from fastsoftmax.cli._console import err, out, print_table, progress_line, seconds_left
+from fastsoftmax.cli._console import err, out, print_table, printable, progress_line, seconds_left
 from fastsoftmax.cli._evaluate import DATA, FormatOption, ZeroBasedOption
 from fastsoftmax.cli._files import check_apart, check_writable
 from fastsoftmax.cli._model_files import SavedModel, save_model
@@ -45,6 +46,8 @@ Dtype = Literal["float32", "float64"]
 
 # Data of at most this size are read into memory.
 _MEMORY_BYTES = 64 << 20
+# Arrays of the size of the weights, in float64, that the solver needs at least.
+_COPIES = 8
 
 
 def train(
@@ -54,7 +57,7 @@ def train(
     tol: Annotated[float, typer.Option(help="Largest gradient entry at the end.")] = 1e-4,
     max_iter: Annotated[int, typer.Option(help="Most iterations.")] = 1000,
     test_size: Annotated[float, typer.Option(help="Fraction of rows held out.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.", min=0, max=2**32 - 1)] = 0,
     intercept: Annotated[bool, typer.Option(help="Whether to fit intercepts.")] = True,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the arithmetic.")] = "float32",
     output: Annotated[Path | None, typer.Option(help="Where to write the model.")] = None,
@@ -109,7 +112,7 @@ def train(
     results = _results(fit, held_out, source)
     if output is not None:
         save_model(output, _saved(source, fit, results))
-        out.print(f"model written to {escape(str(output))}")
+        out.print(f"model written to {printable(str(output))}")
     results |= {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
     if (peak := _peak_memory()) is not None:
         results["peak memory"] = f"{peak:,} MiB"
@@ -140,6 +143,14 @@ def _open(data: str, target: str | None, features: list[str] | None, **options: 
         raise ValueError(
             f"{data}: y: expected classes, got {len(source.classes)} different decimals in "
             f"{source.n_rows} rows"
+        )
+    # Linux gives more memory than there is, and ends the process that uses it.
+    n_bytes = _COPIES * 8 * len(source.classes) * source.n_features
+    if n_bytes > (present := physical_memory()):
+        raise ValueError(
+            f"{data}: {source.n_features:,} features and {len(source.classes):,} classes are too "
+            f"many: training needs {n_bytes / 2**30:,.0f} GiB or more, and this machine has "
+            f"{present / 2**30:,.0f}"
         )
     return source
 
@@ -345,6 +356,14 @@ def _saved(source: ChunkSource, fit: _Fit, results: dict[str, str]) -> SavedMode
     columns = source.columns if isinstance(source, TableSource) else None
     names, spread = source.feature_names, fit.spreads.result()
     return SavedModel(fit.model, names, source.target, columns, source.zero_based, spread, made)
+
+
+def physical_memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def _peak_memory() -> int | None:

@@ -90,6 +90,10 @@ def _means(
             W, b = coef[:, :n_features], coef[:, n_features:]
             bias = b.ravel() if b.size else None
             values = of_rows(scores_of(checked, W, bias, mode), labels)
+            if sample_weight is not None and not np.any(sample_weight):
+                raise ValueError(
+                    "cv: expected folds whose rows left out have a weight, got one without"
+                )
             known[key] = float(np.average(values, weights=sample_weight))
     return [known[coef.tobytes()] for coef in path]
 

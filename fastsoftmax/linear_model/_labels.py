@@ -31,6 +31,18 @@ def check_weights(
     return np.asarray(weight * of_class[labels].astype(dtype))
 
 
+def shrunk(weight: Array | None) -> tuple[Array | None, float]:
+    """Return weights that `make_targets` takes as they are, and what they were divided by.
+
+    It scales huge weights itself, and a mean does not tell; but the strength of C is relative to
+    their sum. A power of two changes no digit.
+    """
+    if weight is None or weight.max(initial=0) <= 2.0 ** (np.finfo(weight.dtype).maxexp // 4):
+        return weight, 1.0
+    factor = float(np.ldexp(1.0, int(np.frexp(weight.max())[1]) - 1))
+    return weight / weight.dtype.type(factor), factor
+
+
 def encode_labels(y: Array) -> tuple[Array, Array]:
     """Sorted classes of checked labels y, and the labels' numbers among them.
 

@@ -11,7 +11,7 @@ from fastsoftmax._evaluation.dataset import InMemory
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._evaluation.targets import make_targets
 from fastsoftmax.linear_model._fitting import Prepared, check_data, fit_prepared
-from fastsoftmax.linear_model._labels import check_weights, encode_labels
+from fastsoftmax.linear_model._labels import check_weights, encode_labels, shrunk
 from fastsoftmax.linear_model._parameters import (
     LIMITS,
     SOLVERS,
@@ -105,10 +105,11 @@ solver, max_iter, verbose, warm_start, n_jobs
                 f"contains only one class: {classes[0]!r}"
             )
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
+        weight, factor = shrunk(weight)
         dtype = validate.compute_dtype(X.dtype, "X")
         targets = make_targets(labels, len(labels), len(classes), dtype, sample_weight=weight)
         C = np.inf if getattr(self, "penalty", "l2") is None else self.C
-        l2 = l2_of(C, len(classes), targets.total)
+        l2 = l2_of(C, len(classes), targets.total, factor)
         data = InMemory(validate.as_features(X), targets)
         problem = Problem(data, len(classes), l2, self.fit_intercept)
         prepared = Prepared(X, y, sample_weight, problem, classes)

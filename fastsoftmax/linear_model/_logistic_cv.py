@@ -18,7 +18,7 @@ from fastsoftmax._optimize import minimize
 from fastsoftmax._optimize.sample import Sample
 from fastsoftmax.linear_model._cv_scores import FoldScorer
 from fastsoftmax.linear_model._fitting import check_data, check_overflow, end_of_fit
-from fastsoftmax.linear_model._labels import check_weights, encode_labels
+from fastsoftmax.linear_model._labels import check_weights, encode_labels, shrunk
 from fastsoftmax.linear_model._parameters import (
     LIMITS,
     SOLVERS,
@@ -125,12 +125,13 @@ n_features_in_, feature_names_in_
         for_splitter, for_scorer = self._route(sample_weight, params)
         folds = check_cv(self.cv, y, classifier=True).split(X, y, **for_splitter)
         weight = check_weights(sample_weight, self.class_weight, X, y, classes, labels)
-        rows = _Rows(X, y, labels, classes, weight)
+        weight, factor = shrunk(weight)
+        rows = _Rows(X, y, labels, classes, weight, factor)
         Cs = _as_Cs(self.Cs)
         scorer = FoldScorer(self.scoring, X, y, labels, classes, sample_weight, for_scorer)
         whole = InMemory(validate.as_features(X), rows.targets(weight))
         # Rows that a fold leaves out are as good as any for means and preconditioners.
-        sample = Sample(self._problem(whole, len(classes), C=np.inf))
+        sample = Sample(self._problem(whole, rows, C=np.inf))
 
         found: list[tuple[Array, Array, list[float]]] = []
         for train, test in folds:
@@ -185,9 +186,10 @@ n_features_in_, feature_names_in_
             return routed.splitter.split, routed.scorer.score
         return {}, {} if sample_weight is None else {"sample_weight": sample_weight}
 
-    def _problem(self, data: Dataset, n_classes: int, C: float) -> Problem:
+    def _problem(self, data: Dataset, rows: "_Rows", C: float) -> Problem:
         """Return the problem that C poses on some rows."""
-        return Problem(data, n_classes, l2_of(C, n_classes, data.total), self.fit_intercept)
+        K = len(rows.classes)
+        return Problem(data, K, l2_of(C, K, data.total, rows.factor), self.fit_intercept)
 
     def _path(
         self, data: Dataset, rows: "_Rows", Cs: Array, sample: Sample, start: Array | None
@@ -197,7 +199,7 @@ n_features_in_, feature_names_in_
         coefs: dict[int, Array] = {}
         n_iter = np.empty(len(Cs), np.int32)
         for j in np.argsort(Cs, kind="stable"):
-            problem = self._problem(data, K, Cs[j])
+            problem = self._problem(data, rows, Cs[j])
             begin: dict[str, Any] = {}
             if last is not None:
                 begin["state"] = minimize.carried_over(last, problem.l2)
@@ -274,13 +276,17 @@ def _coefficients(last: minimize.Iterate, fit_intercept: bool) -> Array:
 
 
 class _Rows(NamedTuple):
-    """Checked rows, the numbers of their labels among the classes, and weights, None for ones."""
+    """Checked rows, the numbers of their labels among the classes, and weights, None for ones.
+
+    The weights have been divided by ``factor``.
+    """
 
     X: Any
     y: Array
     labels: Array
     classes: Array
     weight: Array | None
+    factor: float
 
     def targets(self, weight: Array | None) -> Targets:
         """Targets of all rows with these weights."""

@@ -102,9 +102,9 @@ def features_of(model: Any) -> dict[str, Any]:
     return {"accept_large_sparse": model.solver not in ("sag", "saga")}
 
 
-def l2_of(C: float, n_classes: int, total: float) -> float:
-    """λ of rows whose weights have this total.
+def l2_of(C: float, n_classes: int, total: float, factor: float = 1.0) -> float:
+    """λ of rows whose weights have ``factor`` times this total.
 
     Two penalised rows ±w/2, which stand for scikit-learn's one w, have half its squared norm.
     """
-    return (1.0 if n_classes == 2 else 0.5) / (float(C) * total)
+    return (1.0 if n_classes == 2 else 0.5) / (float(C) * total) / factor

@@ -12,6 +12,7 @@ from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.dataset import stack
 from fastsoftmax.reference import Array
 from fastsoftmax.sources import _labels
+from fastsoftmax.sources._columns import ALLOW_MISSING
 
 # Two chunks are alive at a time, beside what a reader needs to decode one.
 _CHUNK_BYTES = 16 << 20
@@ -364,10 +365,15 @@ def _check_finite(where: str, X: Any, names: list[str] | None) -> None:
         finite = values.dtype.kind != "f" or np.isfinite(values.sum(dtype=np.float64))
     if finite or np.isfinite(values).all():
         return
-    if values.ndim == 1:
+    place = tuple(np.argwhere(~np.isfinite(values))[0])
+    value = values[place]
+    if len(place) == 1 and not names:  # of svmlight files, whose columns are counted from 0 or 1
         raise ValueError(f"{where}: NaN or infinite values in {values.dtype}")
-    row, column = np.argwhere(~np.isfinite(values))[0]
+    if len(place) == 1:  # an entry of a CSR matrix
+        place = int(np.searchsorted(X.indptr, place[0], side="right")) - 1, X.indices[place]
+    row, column = place
     name = f'column "{names[column]}"' if names else f"column {column}"
+    hint = f": {ALLOW_MISSING}" if names and np.isnan(value) else ""
     raise ValueError(
-        f"{where}: {name}: NaN or infinite in {values.dtype}, in row {row} of the chunk"
+        f"{where}: {name}: NaN or infinite in {values.dtype}, in row {row} of the chunk{hint}"
     )

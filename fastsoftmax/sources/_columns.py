@@ -25,11 +25,31 @@ Missing = Literal["error", "mean", "zero"]
 _MOST_DENSE, _SPARSITY = 64, 4
 # The end of messages about missing values, in columns that must have none.
 ALLOW_MISSING = 'train so that these are filled in (--missing mean; in Python missing="mean")'
-# Texts that are days or times of day, as 2024-01-31, 31.1.2024, 1/31/24 12:00, 12:30.
-_TIME = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?"
+# Texts that are days or times of day, as 2024-01-31, 31.1.2024, 1/31/24 12:00, 31 Jan 2024, 12:30.
+_TIME = r"([01]?[0-9]|2[0-4]):[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?( ?[AaPp]\.?[Mm]\.?)?"
+_MONTH, _DAY = "(0?[1-9]|1[0-2])", "(0?[1-9]|[12][0-9]|3[01])"
+_NAMED = (
+    "(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sept?(ember)?|"
+    "oct(ober)?|nov(ember)?|dec(ember)?)"
+)
+_WEEKDAY = "(mon(day)?|tue(sday)?|wed(nesday)?|thu(rsday)?|fri(day)?|sat(urday)?|sun(day)?)"
+_YEAR, _APART = "([0-9]{2}|[0-9]{4})", "[-/. ,]{1,2}"
 _DATE = re.compile(
-    rf"([0-9]{{4}}([-/.])[0-9]{{1,2}}\2[0-9]{{1,2}}|[0-9]{{1,2}}([-/.])[0-9]{{1,2}}\3[0-9]{{2,4}})"
-    rf"([T ]+{_TIME}.*)?|{_TIME}"
+    rf"(({_WEEKDAY}[, ]+)?("
+    rf"[0-9]{{4}}(?P<iso>[-/.]){_MONTH}(?P=iso){_DAY}"
+    rf"|{_DAY}(?P<european>[-/.]){_MONTH}(?P=european){_YEAR}"
+    rf"|{_MONTH}(?P<american>[-/.]){_DAY}(?P=american){_YEAR}"
+    rf"|{_DAY}({_APART})?{_NAMED}({_APART})?{_YEAR}"
+    rf"|{_NAMED}{_APART}{_DAY}(st|nd|rd|th)?{_APART}{_YEAR}"
+    rf")([T: ,]+{_TIME}.*)?|{_TIME}( ?(Z|[+-][0-9:]+))?)",
+    re.IGNORECASE,
+)
+# At least so many of a column's texts are dates where it is a column of dates.
+_MOST_DATES = 0.9
+# Numbers as spreadsheets show them, as 1,234.50, 12,5, 7%, $3.
+_DISPLAYED = re.compile(
+    r"[$€£¥]?\s?[+-]?(0|[1-9][0-9]{0,2}([,.'\u00a0\u202f][0-9]{3})+|[1-9][0-9]*)([.,][0-9]+)?"
+    r"\s?[%$€£¥]?"
 )
 
 
@@ -222,7 +242,7 @@ class Learner:
 
     def _refuse_dates(self) -> None:
         refuse_dates(self._path, [name for name, values in self._values.items() if values
-                                  and are_dates(values)])  # fmt: skip
+                                  and are_dates(list(values))])  # fmt: skip
 
     def columns(self) -> TableColumns:
         """Return what was learned."""
@@ -282,9 +302,10 @@ def select_columns(
     return names
 
 
-def are_dates(texts: Iterable[str]) -> bool:
-    """Whether all texts are dates, or times of day."""
-    return all(map(_DATE.fullmatch, map(str.strip, texts)))
+def are_dates(texts: Sequence[str]) -> bool:
+    """Whether texts are dates, or times of day; a few may be others, such as "unknown"."""
+    found = sum(_DATE.fullmatch(text.strip()) is not None for text in texts)
+    return found >= _MOST_DATES * len(texts)
 
 
 def refuse_dates(path: Path, names: list[str]) -> None:
@@ -299,11 +320,14 @@ def refuse_dates(path: Path, names: list[str]) -> None:
 def meant_as_numbers(values: Sequence[str]) -> str:
     """Say what to do with texts that were hardly meant to be such; nothing where they may be."""
     others = [value for value in values if typed([value]).dtype.kind == "U"]
+    unlike = ", ".join(f'"{value}"' for value in others[:3])
+    if others and all(map(_DISPLAYED.fullmatch, others)):
+        return f"store numbers as 1234.5, and not {unlike}"
     if len(others) > len(values) / 2:
         return ""
-    some = ", ".join(f'"{value}"' for value in others[:3])
-    unlike = f" and not {some}: leave empty where a number is missing" if others else ""
-    return f"store numbers{unlike}"
+    return "store numbers" + bool(others) * (
+        f" and not {unlike}: leave empty where a number is missing"
+    )
 
 
 def nearest(names: list[str], present: list[str]) -> str:

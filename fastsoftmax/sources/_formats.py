@@ -34,11 +34,15 @@ def file_format(path: Path, format: Format | None = None) -> Format:
         raise ValueError(f"{path}: no such file or directory")
     if path.is_dir():
         if format is None:
-            parquet = any(named_format(file) == "parquet" for file in files_of(path))
-            return "parquet" if parquet else "npy"
+            return _folder_format(path)
         if format not in ("parquet", "npy"):
             raise ValueError(f'{path}: expected a file for the format "{format}", got a directory')
         return format
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: expected a regular file, which can be read more than once, got a pipe or "
+            "device: write it to a file first"
+        )
     found = format or named_format(path)
     if found is None and _starts_as_svmlight(path):
         return "svmlight"
@@ -49,6 +53,21 @@ def file_format(path: Path, format: Format | None = None) -> Format:
             f'"{path.suffix}": give the format, such as "csv" or "svmlight"'
         )
     return found
+
+
+def _folder_format(folder: Path) -> Format:
+    """Return the format of the files of a folder, which their names tell."""
+    files = files_of(folder)
+    formats = {named_format(file) for file in files}
+    if "parquet" in formats:
+        return "parquet"
+    if "npy" in formats:
+        return "npy"
+    found = ", ".join(str(file.relative_to(folder)) for file in files[:3]) or "none"
+    raise ValueError(
+        f"{folder}: expected .parquet files, or X.npy or X_*.npy, found {found}"
+        + bool(files) * ': give the format "parquet" (--format parquet) if they are such files'
+    )
 
 
 def named_format(path: Path) -> Format | None:

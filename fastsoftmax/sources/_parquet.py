@@ -16,6 +16,7 @@ from fastsoftmax.sources._columns import (
     ALLOW_MISSING,
     Coded,
     Column,
+    TableColumns,
     drop_hint,
     refuse_dates,
     select_columns,
@@ -130,7 +131,7 @@ class ParquetSource(TableSource):
         found = self._columns_of(self._files[0].path, schema, names)
         columns = found if known is None else _as_known(path, schema, found, known.columns)
         super().__init__(path, columns, options, [file.path for file in self._files])
-        self._own_dtype = arrow.common_dtype(schema, columns)
+        self._schema, self._own_dtype = schema, arrow.common_dtype(schema, columns)
         if known is not None:
             self.use_columns(known)
         if self.target is not None:
@@ -139,6 +140,11 @@ class ParquetSource(TableSource):
                 for file in self._files
                 for first, batch in file.batches([self.target], _LABEL_ROWS)
             )
+
+    def use_columns(self, columns: TableColumns) -> None:
+        """See `TableSource.use_columns`; where a mean is filled in, integers become decimals."""
+        super().use_columns(columns)
+        self._own_dtype = arrow.common_dtype(self._schema, columns.columns)
 
     def _columns_of(self, path: Path, schema: Any, names: list[str]) -> list[Column]:
         """Return what the columns of these names are."""

@@ -33,7 +33,7 @@ class CSVSource(TableSource):
 
     def __init__(self, path: Path, options: TableOptions, separator: str) -> None:
         self._separator, known = separator, options.columns
-        present = _header(path, separator)
+        present = _header(path, separator, [] if known is None else known.names)
         names = select_columns(
             path,
             present,
@@ -199,11 +199,16 @@ def _opened(path: Path) -> Any:
     return contextlib.nullcontext(path) if zipped else open_bytes(path, "rb")
 
 
-def _header(path: Path, separator: str) -> list[str]:
-    """Return the names of the columns as pandas has them, and refuse rows of more values."""
+def _header(path: Path, separator: str, known: list[str]) -> list[str]:
+    """Return the names of the columns as pandas has them, and refuse rows of more values.
+
+    Names that are ``known`` may have any characters.
+    """
     options: Any = {"sep": separator, "header": None, "dtype": str, "keep_default_na": False}
     with reading(path, "a CSV file"), _opened(path) as file:
         names = pd.read_csv(file, nrows=1, **options).iloc[0]
+    if len(names) == 1 and names[0] not in known:
+        _check_separator(path, names[0], separator)
     wide = False
     with reading(path, "a CSV file"), _opened(path) as file:
         try:
@@ -217,6 +222,21 @@ def _header(path: Path, separator: str) -> list[str]:
             "columns, also that of row names"
         )
     return [name or f"Unnamed: {i}" for i, name in enumerate(names)]
+
+
+def _check_separator(path: Path, name: str, separator: str) -> None:
+    """Refuse a header of one name that looks like several with another separator."""
+    names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+    formats = {",": "csv", "\t": "tsv"}
+    for other in names:
+        if other in name:
+            hint = f"write it with {names[separator]}, and numbers as 1234.5"
+            if other in formats:
+                hint = f'give the format "{formats[other]}" (--format {formats[other]})'
+            raise ValueError(
+                f"{path}: expected columns separated by {names[separator]}, got a header with "
+                f"{names[other]}: {hint}"
+            )
 
 
 class SvmlightSource(ChunkSource):

@@ -1,7 +1,11 @@
 """What the commands print while they work."""
 
 import io
+import os
+import subprocess
+import sys
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -45,3 +49,33 @@ def test_quiet(iris, command):
     assert result.err.startswith("warning: stopped after 2 iterations")
     assert (iris / "q.npz").exists()
     assert "model written to" in command(*train).out
+
+
+def test_brackets_in_warnings_are_no_markup(tmp_path, monkeypatch, command):
+    (tmp_path / "[").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, label in (("[/a].csv", "[b]"), ("[/b].csv", "[/c]")):
+        pd.DataFrame({"v": [0.0, 1.0] * 50, "y": ["a", label] * 50}).to_csv(name, index=False)
+    train = ["train", "[/a].csv", "--target", "y", "--output", "[/m].npz"]
+    train += ["--checkpoint", "[/c].npz", "--resume"]
+    for message in ("no checkpoint [/c].npz", "going on from iteration", "[/c].npz"):
+        result = command(*train)
+        assert result.code == 0 and message in result.err
+    result = command("evaluate", "[/m].npz", "[/b].csv")
+    assert result.code == 0 and "warning: [/b].csv: labels" in result.err
+    assert "text ([/c])" in result.err
+
+
+def test_names_on_an_ascii_terminal(tmp_path):
+    pd.DataFrame({"é": ["ü", "x"] * 50, "y": ["ja→", "no"] * 50}).to_csv(tmp_path / "a.csv")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for arguments in (
+        ["train", "a.csv", "--target", "y", "--output", "ö.npz", "--features", "é"],
+        ["info", "ö.npz"],
+        ["coefficients", "ö.npz"],
+        ["evaluate", "ö.npz", "a.csv"],
+    ):
+        command = [sys.executable, "-m", "fastsoftmax.cli", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"\\u2192" in done.stdout or arguments[0] == "train"

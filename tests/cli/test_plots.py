@@ -209,7 +209,7 @@ def test_of_many_classes_the_weakest_are_shown(tmp_path, monkeypatch, command):
 def test_terminals_without_all_characters(monkeypatch):
     ascii_file = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(_console, "out", Console(file=ascii_file))
-    assert _console.encodable("été –") == "\\xe9t\\xe9 \\u2013"
+    assert _console.printable("été –") == "\\xe9t\\xe9 \\u2013"
 
 
 def test_names_in_one_line():

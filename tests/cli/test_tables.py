@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -12,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from fastsoftmax.cli._model_files import load_model
+from fastsoftmax.cli._tables import Spreads
 
 L2 = 1e-3
 
@@ -217,6 +219,16 @@ def test_text_by_mistake_is_told(passengers, command):
     assert 'column "Name" has 240 values in 240 training rows' in result.err
 
 
+@pytest.mark.parametrize("form", ["{:,.2f}", "{:.0f}%", "${:.2f}", "{:.1f}"])
+def test_numbers_as_spreadsheets_show_them_are_told(form, passengers, command):
+    texts = [form.format(1000 * (i % 50 + 1.5)) for i in range(len(passengers))]
+    texts = [text.replace(".", ",") for text in texts] if form == "{:.1f}" else texts
+    passengers.assign(Fare=texts).to_csv("train.csv", index=False)
+    assert (
+        'column "Fare" is read as text: if it should be numbers, store numbers as 1234.5, and not "'
+    ) in command(*USUAL).err
+
+
 def test_info_of_a_model(passengers, command):
     assert command(*USUAL, "--class-weight", "balanced").code == 0
     result = command("info", "m.npz")
@@ -336,6 +348,33 @@ def test_spreads_of_a_stream(wide, tmp_path, monkeypatch, command):
     want = [frame["year"][rows].std(ddof=0), (frame["code"] == "c3")[rows].std(ddof=0)]
     found = dict(zip(saved.feature_names, saved.spread, strict=True))
     np.testing.assert_allclose([found["year"], found["code_c3"]], want, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("make", [np.asarray, csr_array])
+def test_spreads_of_any_size(make, dtype):
+    """Squares of these overflow or are 0; later rows may differ from the first ones in size."""
+    size = np.array([1e-30, 1.0, 1e30] if dtype is np.float32 else [1e-180, 1e-100, 1.0])
+    size = size if make is np.asarray else size[:1]  # CSR has one scale for all
+    X = (np.random.default_rng(0).standard_normal((9000, 3)) * size).astype(dtype)
+    for factor in (1.0, 1e-30, 0.0):
+        Y = X.copy()
+        Y[:5000] *= dtype(factor)
+        spreads = Spreads(3)
+        spreads.add(make(Y[:6000]))
+        spreads.add(make(Y[6000:]))
+        np.testing.assert_allclose(spreads.result() / size, (Y / size).std(axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["memory", "stream"])
+def test_large_features_make_a_readable_model(stream, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"a": [1e30, 2e30, -1e30, -2e30] * 10, "y": [1, 1, 0, 0] * 10})
+    frame.to_csv("a.csv", index=False)
+    result = command("train", "a.csv", "--target", "y", "--output", "m.npz", *stream)
+    assert result.code == 0 and "overflow" not in result.err
+    assert command("evaluate", "m.npz", "a.csv").code == 0
 
 
 @pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["memory", "stream"])

@@ -6,6 +6,16 @@ from sklearn.datasets import load_iris
 from fastsoftmax.cli._model_files import load_model
 
 
+def test_more_features_than_memory_holds_are_refused(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    lines = "".join(f"{i % 2} 1:{i} 2000000000:1\n" for i in range(9))
+    (tmp_path / "a.svm").write_text(lines)
+    monkeypatch.setattr("fastsoftmax.cli._train.physical_memory", lambda: 64 * 2.0**30)
+    result = command("train", "a.svm", "--output", "m.npz")
+    assert result.code == 2
+    assert "a.svm: 2,000,000,000 features and 2 classes are too many" in result.err
+
+
 def test_digits(command):
     code, output, errors = command("train", "digits")
     assert code == 0, errors

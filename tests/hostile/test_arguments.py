@@ -601,6 +601,13 @@ def test_errors_of_the_row_functions_name_the_argument(name, x):
 
 
 X, Y, W = np.ones((4, 3), np.float32), np.array([0, 1, 0, 1]), np.ones((2, 3))
+
+
+def masked(array):
+    """The array with its first entry masked, which NumPy's functions would not see."""
+    return np.ma.masked_array(array, np.arange(array.size).reshape(array.shape) == 0)
+
+
 UNNAMED = {
     # argument: (why, the call)
     "l2 10^400": ("validate.as_strength", ["l2"],
@@ -629,6 +636,11 @@ UNNAMED = {
         "validate.check_out: rows of out share memory, and the last one is what remains", ["out"],
         lambda: fs.softmax(np.eye(2), 1, out=np.lib.stride_tricks.as_strided(np.zeros(2), (2, 2),
                                                                               (0, 8)))),
+    "masked X": ("validate._converted", ["X"], lambda: fs.linear_cross_entropy(masked(X), W, Y)),
+    "masked W": ("validate._converted", ["W"], lambda: fs.linear_softmax(X, masked(W))),
+    "masked y": ("validate._converted", ["y"], lambda: SoftmaxObjective(X, masked(Y))),
+    "masked weights": ("validate._converted", ["sample_weight"],
+                       lambda: fs.cross_entropy(X, Y, sample_weight=masked(np.ones(4)))),
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fastsoftmax import SoftmaxObjective
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax._optimize import minimize
-from fastsoftmax.linear_model import LogisticRegression, SoftmaxRegression
+from fastsoftmax.linear_model import LogisticRegression, LogisticRegressionCV, SoftmaxRegression
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
@@ -296,3 +296,19 @@ def test_a_loss_that_cannot_be_lowered_is_a_warning():
     objective = SoftmaxObjective(X, y, l2=0.5 / len(y))
     found = objective.value(objective.pack(model.coef_, model.intercept_))
     assert found < 1.1 or caught
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("dtype, factor", [(np.float32, 2.0**100), (np.float64, 2.0**900)])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_c_is_relative_to_huge_weights_as_well(dtype, factor, n_classes):
+    X, y = load_iris(return_X_y=True)
+    X, y = X.astype(dtype), np.minimum(y, n_classes - 1)
+    s = np.random.default_rng(0).uniform(0.5, 2, len(y)).astype(dtype)
+    for model in (LogisticRegression(C=1e-2), LogisticRegressionCV(Cs=[1e-2, 0.1], cv=3)):
+        name = "Cs" if hasattr(model, "Cs") else "C"
+        usual = clone(model).fit(X, y, s)
+        scaled = np.asarray(getattr(model, name)) / factor
+        model.set_params(**{name: scaled if scaled.ndim else float(scaled)})
+        huge = model.fit(X, y, s * dtype(factor))
+        assert np.array_equal(huge.coef_, usual.coef_)

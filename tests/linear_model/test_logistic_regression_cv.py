@@ -150,6 +150,15 @@ def test_log_loss_of_hopeless_rows_is_limited_as_scikit_learns():
     assert np.log(softmax(logits).min() + 1e-300) < -40
 
 
+@pytest.mark.parametrize("kept", [slice(100), slice(100, None)])
+def test_folds_without_a_weight(kept):
+    X, y = noisy(3)
+    s = np.zeros(len(y))
+    s[kept] = 1
+    with pytest.raises(ValueError, match="cv: expected folds whose rows .*have a weight, got one"):
+        LogisticRegressionCV(**QUIET, Cs=[1.0], cv=KFold(3)).fit(X, y, s)
+
+
 @pytest.mark.parametrize("scoring", [None, "accuracy", "requested", "not requested"])
 def test_weights_count_in_scores_as_routing_says(scoring):
     X, y = noisy(2)

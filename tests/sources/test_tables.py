@@ -196,6 +196,20 @@ def test_decimals_are_numbers(tmp_path):
     assert collect(source)[0].tolist() == [[1, 0], [2.5, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("kind", ["Int8", "Int64", "UInt16"])
+@pytest.mark.parametrize("missing", ["mean", "zero"])
+def test_means_of_integers_are_no_integers(kind, missing, tmp_path):
+    frame = pd.DataFrame({"n": pd.array([1, 2, None, 1], kind), "y": [0, 1, 0, 1]})
+    path = write(frame, tmp_path / "a.parquet")
+    fill = 4 / 3 if missing == "mean" else 0
+    expected = [[1, 0], [2, 0], [fill, 1], [1, 0]]
+    source = open_source(path, "y", missing=missing)
+    np.testing.assert_allclose(source.load()[0], expected, rtol=1e-6)
+    other = open_source(path, "y", learn=False)
+    other.use_columns(source.columns)
+    np.testing.assert_allclose(other.load()[0], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_weights(suffix, tmp_path):
     frame = table(900)
@@ -252,6 +266,40 @@ def test_refused(suffix, columns, options, message, tmp_path):
     path = write(frame, tmp_path / f"a.{suffix}")
     with pytest.raises(ValueError, match=message):
         open_and_stream(path, "y", **options)
+
+
+DATES = (
+    *("%Y-%m-%d", "%d.%m.%Y", "%m/%d/%y", "%Y/%m/%d %I:%M:%S %p", "%Y-%m-%dT%H:%M:%S.%fZ"),
+    *("%d-%b-%Y", "%b %d, %Y", "%A %d %B %Y", "%a, %d %b %y", "%d/%b/%Y:%H:%M:%S +0000"),
+    *("%d%b%Y:%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M %p", "%H:%M+02:00"),
+)
+NO_DATES = ["1.2.3", "10.0.0.1", "12-34-5678", "3:2", "25:00", "555-1234", "May", "May 2024",
+            "Mary 1, 2010", "Mon", "Q1 2024", "13/13/13", "1-2", "Sunny 5 Inn 20"]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", DATES)
+def test_dates_in_any_form_are_refused(form, tmp_path):
+    days = pd.date_range("2023-11-05 01:23:45.678", periods=40, freq="151h").strftime(form)
+    others = ["never" if i % 20 == 7 else day for i, day in enumerate(days)]
+    for values in (days, others):
+        path = write(pd.DataFrame({"d": values, "y": [0, 1] * 20}), tmp_path / "a.csv")
+        with pytest.raises(ValueError, match='column "d": dates, .*--drop d'):
+            open_source(path, "y")
+
+
+@pytest.mark.parametrize("text", NO_DATES)
+def test_what_only_looks_like_a_date_is_text(text, tmp_path):
+    path = write(pd.DataFrame({"d": [text, "other"], "y": [0, 1]}), tmp_path / "a.csv")
+    assert f"d_{text}" in open_source(path, "y").feature_names
+
+
+def test_nan_is_named_where_features_are_sparse(tmp_path):
+    frame = pd.DataFrame({"c": [str(i) for i in range(90)], "v": np.arange(90.0), "y": [0, 1] * 45})
+    frame.loc[77, "v"] = np.nan
+    table = pa.table({name: frame[name].to_numpy() for name in frame})  # NaN, and not null
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match='column "v": NaN or inf.* in row 77 .*--missing mean'):
+        open_and_stream(tmp_path / "a.parquet", "y")
 
 
 def test_dates_and_others_in_parquet(tmp_path):
