@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fastsoftmax.cli._files import check_apart, check_writable, replacing
-from fastsoftmax.sources._formats import TABLES, named_format, open_bytes
+from fastsoftmax.sources._formats import COMPRESSED, TABLES, named_format, open_bytes
 
 
 def check_frames(output: Path, read: Iterable[Path]) -> str | None:
@@ -16,7 +16,9 @@ def check_frames(output: Path, read: Iterable[Path]) -> str | None:
     check_writable(output)
     check_apart(output, read)
     written = named_format(output)
-    if written not in (None, *TABLES) or output.suffix.lower() in (".zip", ".zst"):
+    within = named_format(Path(output.stem)) if output.suffix.lower() in COMPRESSED else None
+    unknown = written not in (None, *TABLES) or within not in (None, "csv", "tsv")
+    if unknown or output.suffix.lower() in (".zip", ".zst"):
         raise ValueError(f"{output}: expected .parquet, .csv, .tsv, or those compressed by .gz, "
                          ".bz2 or .xz")  # fmt: skip
     return written

@@ -21,7 +21,7 @@ _SUFFIXES: dict[str, Format] = {
     ".svm": "svmlight", ".svmlight": "svmlight", ".libsvm": "svmlight", ".pq": "parquet",
 }  # fmt: skip
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_COMPRESSED = (*_OPENERS, ".zst")
+COMPRESSED = (*_OPENERS, ".zst")
 _SNIFFED_BYTES = 1 << 16
 
 
@@ -49,7 +49,7 @@ def file_format(path: Path, format: Format | None = None) -> Format:
     if found is None:
         raise ValueError(
             f"{path}: expected {', '.join(_SUFFIXES)}, of which text may be compressed "
-            f"({', '.join(_COMPRESSED)}), or a directory of .parquet or .npy files, got "
+            f"({', '.join(COMPRESSED)}), or a directory of .parquet or .npy files, got "
             f'"{path.suffix}": give the format, such as "csv" or "svmlight"'
         )
     return found
@@ -73,7 +73,7 @@ def _folder_format(folder: Path) -> Format:
 def named_format(path: Path) -> Format | None:
     """Return the format that the name of a file tells, that of compressed text included."""
     suffix = path.suffix.lower()
-    if suffix not in (*_COMPRESSED, ".zip"):
+    if suffix not in (*COMPRESSED, ".zip"):
         return _SUFFIXES.get(suffix)
     found = _SUFFIXES.get(Path(path.stem).suffix.lower())
     texts = ("csv", "tsv") if suffix == ".zip" else ("csv", "tsv", "svmlight")

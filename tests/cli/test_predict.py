@@ -52,7 +52,9 @@ def test_output_in_parquet(iris, command):
         assert pd.read_parquet(iris / name)["species"].tolist() == want["species"].tolist()
 
 
-@pytest.mark.parametrize("name", ["p.npy", "p.npz", "p.svm", "p.csv.zip", "p.csv.zst"])
+@pytest.mark.parametrize(
+    "name", ["p.npy", "p.npz", "p.svm", "p.csv.zip", "p.csv.zst", "p.parquet.gz"]
+)
 def test_output_in_formats_that_are_not_written(name, iris, command):
     code, _, errors = command("predict", "m.npz", "iris.csv", "--output", name)
     assert (code, "expected .parquet, .csv, .tsv" in errors) == (2, True)
