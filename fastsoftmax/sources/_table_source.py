@@ -76,6 +76,8 @@ class TableSource(ChunkSource):
         self._given, self._options = list(columns), options
         self._encoder = Encoder(TableColumns(()))
         self._own_dtype = np.dtype(np.float64)
+        # Of labels that are read as texts, which are looked up once a chunk and not once a row.
+        self._indices: dict[str, int] = {}
 
     @property
     def unseen(self) -> dict[str, Unseen]:
@@ -141,6 +143,23 @@ class TableSource(ChunkSource):
         codes = [self.encode_labels(where, labels) for where, _, labels, _ in chunks]
         labels: Array = self.classes[np.concatenate(codes)]
         return labels
+
+    def _use_texts(self, texts: Sequence[str], classes: Array) -> None:
+        """Take these for the distinct texts of the labels, and what they spell for the classes."""
+        # What is matched with a model's classes is the text, which loses nothing.
+        self._found, self._indices = np.array(texts, str), {x: i for i, x in enumerate(texts)}
+        self.classes, self._codes = np.unique(classes, return_inverse=True)
+
+    def _indices_of(self, labels: Coded) -> Array:
+        """Return the index of each label among the texts found, -1 where it is not there."""
+        indices = [*(self._indices.get(text, -1) for text in labels.texts), -1]
+        return np.array(indices).take(labels.codes)
+
+    def _index(self, where: str, labels: Array) -> Array | None:
+        """Return the index of each label among those found, None if one is not there."""
+        if not self._indices:
+            return super()._index(where, labels)
+        return None if labels.min(initial=0) < 0 else labels
 
     def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
         """Yield all rows of some columns, with or without their labels and weights."""
