@@ -176,7 +176,10 @@ class TableSource(ChunkSource):
         encoder.unseen = {}
         rows = self._chunk_rows(self._options.chunk_rows, self._bytes_per_row)
         dtype = self.dtype or self._own_dtype
-        blocks = _Blocks(columns.n_features, dtype)
+        blocks = [_Blocks(columns.n_features, dtype)]
+        if columns.is_sparse:
+            kinds = np.dtype(np.int32), dtype
+            blocks = [_Blocks(columns.n_entries, kind) for kind in kinds]
         with contextlib.closing(self._read_table(columns.columns, labelled)) as chunks:
             for where, n_rows, arrays, labels, weight in chunks:
                 matched = encoder.match(arrays)
@@ -184,7 +187,7 @@ class TableSource(ChunkSource):
                     part = slice(first, min(first + rows, n_rows))
                     # A chunk gets its block when it is taken: one that nobody takes must not use
                     # up a block, or the chunk that the caller still reads would be written over.
-                    take = functools.partial(_take, matched, part, columns.is_sparse, blocks)
+                    take = functools.partial(_take, matched, part, blocks)
                     of_rows = (None if x is None else x[part] for x in (labels, weight))
                     yield UntakenChunk(
                         where(part.start, part.stop), part.stop - first, take, *of_rows
@@ -194,29 +197,26 @@ class TableSource(ChunkSource):
 class _Blocks:
     """Two blocks of rows that are filled in turn, with a row to spare."""
 
-    def __init__(self, n_features: int, dtype: np.dtype[Any]) -> None:
-        self.dtype, self._n_features = dtype, n_features
-        self._blocks = [np.empty((0, n_features), dtype)] * 2
+    def __init__(self, n_columns: int, dtype: np.dtype[Any]) -> None:
+        self._blocks = [np.empty((0, n_columns), dtype)] * 2
         self._turns = itertools.cycle((0, 1))
 
     def next(self, n_rows: int) -> Array:
         """Return a block of so many rows and one more."""
         turn = next(self._turns)
-        if len(self._blocks[turn]) < n_rows + 1:
-            self._blocks[turn] = np.empty((n_rows + 1, self._n_features), self.dtype)
+        if len(block := self._blocks[turn]) < n_rows + 1:
+            self._blocks[turn] = np.empty((n_rows + 1, block.shape[1]), block.dtype)
         return self._blocks[turn][: n_rows + 1]
 
 
-def _take(
-    matched: Matched, part: slice, is_sparse: bool, blocks: _Blocks, numbers: Array | None
-) -> Any:
+def _take(matched: Matched, part: slice, blocks: list[_Blocks], numbers: Array | None) -> Any:
     """Return some or all rows of a part of a chunk as features."""
     rows = np.arange(part.stop - part.start) if numbers is None else numbers
-    if is_sparse:
-        return matched.sparse(part.start, rows, blocks.dtype)
-    block = blocks.next(len(rows))
-    matched.dense(part.start, rows, block)
-    return block[:-1]
+    filled = [of_chunks.next(len(rows)) for of_chunks in blocks]
+    if len(filled) > 1:
+        return matched.sparse(part.start, rows, *filled)
+    matched.dense(part.start, rows, filled[0])
+    return filled[0][:-1]
 
 
 def _rows_of(arrays: list[Array | Coded], numbers: Array | None) -> list[Array | Coded]:
