@@ -42,13 +42,6 @@ class Encoder:
 
     def __init__(self, columns: TableColumns) -> None:
         self.columns, self.unseen = columns, dict[str, Unseen]()
-        self.make_csr: Any = None
-        if columns.is_sparse:
-            # Imported here and not where rows are made: that is in the thread that reads ahead, of
-            # which an import hung once in some twenty processes.
-            from scipy.sparse import csr_array
-
-            self.make_csr = csr_array
         widths = [column.n_features for column in columns.columns]
         self._starts = np.cumsum([0, *widths])[:-1].tolist()
         self._known = {
@@ -148,6 +141,8 @@ class Matched:
 
         It lies in two blocks, of a column for each entry of a row, which are as that of `dense`.
         """
+        from scipy.sparse import csr_array
+
         n_rows, n_entries = len(rows), len(self._pieces)
         self._columns = self._columns or self._entries(data.dtype)
         places = _places(rows, n_rows)
@@ -164,7 +159,7 @@ class Matched:
             indptr[1:] = np.cumsum(known.sum(axis=1))
             indices, data = indices[known], data[known]
         shape = (n_rows, self._encoder.columns.n_features)
-        return self._encoder.make_csr((data.ravel(), indices.ravel(), indptr), shape=shape)
+        return csr_array((data.ravel(), indices.ravel(), indptr), shape=shape)
 
     def _entries(self, dtype: np.dtype[Any]) -> list[Columns]:
         """Return the columns that are put side by side in entries: the features, and the values."""
