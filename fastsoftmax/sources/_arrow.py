@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from fastsoftmax._evaluation import validate
 from fastsoftmax.reference import Array
-from fastsoftmax.sources._columns import Coded, Column
+from fastsoftmax.sources._columns import Column
 
 
 def label_kind(kind: Any) -> str:
@@ -52,14 +52,16 @@ def to_numpy(column: Any) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def to_texts(column: Any) -> Coded:
-    """Return a column of a batch as codes of texts."""
+def to_codes(column: Any) -> tuple[Array, list[Any]]:
+    """Return a column of a batch as codes, -1 where a value is missing, and what they stand for."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     elif column.dictionary.null_count:
         column = column.dictionary_decode().dictionary_encode()
     codes = column.indices.cast(pa.int32())
-    return Coded.of(pc.fill_null(codes, -1).to_numpy(), column.dictionary.to_pylist())
+    if codes.null_count:
+        codes = pc.fill_null(codes, -1)
+    return codes.to_numpy(), column.dictionary.to_pylist()
 
 
 def list_arrays(where: str, column: Any, width: int) -> list[Array]:

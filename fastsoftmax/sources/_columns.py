@@ -67,6 +67,11 @@ class Coded(NamedTuple):
         pairs = zip(texts, booleans, strict=True)
         return cls(codes, [text.capitalize() if is_bool else text for text, is_bool in pairs])
 
+    def occurring(self) -> tuple[int, list[str]]:
+        """Return the number of rows without a text, and the texts that other rows have."""
+        counts = np.bincount(self.codes + 1, minlength=len(self.texts) + 1)
+        return int(counts[0]), [self.texts[i] for i in np.flatnonzero(counts[1:])]
+
 
 class Column(NamedTuple):
     """How a column is read.
@@ -236,9 +241,9 @@ class Learner:
             )
 
     def _add_texts(self, name: str, column: Coded) -> None:
-        counts = np.bincount(column.codes + 1, minlength=len(column.texts) + 1)
-        self._n_missing[name] += int(counts[0])
-        self._values[name].update(column.texts[i] for i in np.flatnonzero(counts[1:]))
+        n_missing, texts = column.occurring()
+        self._n_missing[name] += n_missing
+        self._values[name].update(texts)
 
     def _refuse_dates(self) -> None:
         refuse_dates(self._path, [name for name, values in self._values.items() if values

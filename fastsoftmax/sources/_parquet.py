@@ -89,6 +89,10 @@ class _File(NamedTuple):
         try:
             with pq.ParquetFile(self.path, metadata=self.footer, **options) as file:
                 for batch in file.iter_batches(n_rows, columns=stored, use_threads=True):
+                    for column in batch.columns:
+                        if pa.types.is_dictionary(column.type):
+                            # pyarrow has taken damaged codes as they are.
+                            column.validate(full=True)
                     for name in names:
                         if name in self.constants:
                             column = pa.repeat(self.constants[name], len(batch))
@@ -135,11 +139,28 @@ class ParquetSource(TableSource):
         if known is not None:
             self.use_columns(known)
         if self.target is not None:
-            self._find_classes(
-                (file.where(first, first + len(batch)), arrow.to_numpy(batch.column(0)))
-                for file in self._files
-                for first, batch in file.batches([self.target], _LABEL_ROWS)
-            )
+            self._find_labels(self.target)
+
+    def _find_labels(self, target: str) -> None:
+        """Read all labels, and set ``n_rows`` and ``classes``."""
+        columns = (
+            (file.where(first, first + len(batch)), batch.column(0))
+            for file in self._files
+            for first, batch in file.batches([target], _LABEL_ROWS, [target])
+        )
+        if arrow.label_kind(self._files[0].schema.field(target).type) != "string":
+            self._find_classes((where, arrow.to_numpy(column)) for where, column in columns)
+            return
+        texts: dict[str, None] = {}
+        for where, column in columns:
+            n_missing, some = Coded(*arrow.to_codes(column)).occurring()
+            if n_missing:
+                raise ValueError(f"{where}: missing labels")
+            texts |= dict.fromkeys(some)
+            self.n_rows += len(column)
+        if not texts:
+            raise ValueError(f"{self.path}: no rows")
+        self._use_texts(list(texts), np.array(list(texts), str))
 
     def use_columns(self, columns: TableColumns) -> None:
         """See `TableSource.use_columns`; where a mean is filled in, integers become decimals."""
@@ -191,6 +212,7 @@ class ParquetSource(TableSource):
         )
         names = [column.name for column in columns]
         texts = [column.name for column in columns if column.kind == "category"]
+        texts += [self.target] if self.target is not None else []
         others = [name for name in (self.target, self.weight) if labelled and name is not None]
         decoded = (
             (file, first, batch)
@@ -202,9 +224,15 @@ class ParquetSource(TableSource):
                 where = functools.partial(_where, file, first)
                 arrays = self._arrays(file, first, batch, columns)
                 named = dict(zip(others, batch.columns[len(names) :], strict=True))
-                labels = arrow.to_numpy(named[self.target]) if labelled and self.target else None
+                labels = self._labels(named[self.target]) if labelled and self.target else None
                 weight = arrow.to_weights(where(0, len(batch)), self.weight, named)
                 yield TableChunk(where, len(batch), arrays, labels, weight)
+
+    def _labels(self, column: Any) -> Array:
+        """Return the labels of a batch, or the indices of those that are texts."""
+        if not self._indices:
+            return arrow.to_numpy(column)
+        return self._indices_of(Coded(*arrow.to_codes(column)))
 
     def _arrays(
         self, file: _File, first: int, batch: Any, columns: Sequence[Column]
@@ -214,7 +242,7 @@ class ParquetSource(TableSource):
         learning = self.columns is None and self._options.missing != "error"
         for column, values in zip(columns, batch.columns, strict=False):
             if column.kind == "category":
-                arrays.append(arrow.to_texts(values))
+                arrays.append(Coded.of(*arrow.to_codes(values)))
                 continue
             if values.null_count and column.fill is None and not learning:
                 row = first + int(np.flatnonzero(values.is_null())[0])

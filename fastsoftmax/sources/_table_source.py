@@ -76,6 +76,8 @@ class TableSource(ChunkSource):
         self._given, self._options = list(columns), options
         self._encoder = Encoder(TableColumns(()))
         self._own_dtype = np.dtype(np.float64)
+        # Of labels that are read as texts, which are looked up once a chunk and not once a row.
+        self._indices: dict[str, int] = {}
 
     @property
     def unseen(self) -> dict[str, Unseen]:
@@ -142,6 +144,23 @@ class TableSource(ChunkSource):
         labels: Array = self.classes[np.concatenate(codes)]
         return labels
 
+    def _use_texts(self, texts: Sequence[str], classes: Array) -> None:
+        """Take these for the distinct texts of the labels, and what they spell for the classes."""
+        # What is matched with a model's classes is the text, which loses nothing.
+        self._found, self._indices = np.array(texts, str), {x: i for i, x in enumerate(texts)}
+        self.classes, self._codes = np.unique(classes, return_inverse=True)
+
+    def _indices_of(self, labels: Coded) -> Array:
+        """Return the index of each label among the texts found, -1 where it is not there."""
+        indices = [*(self._indices.get(text, -1) for text in labels.texts), -1]
+        return np.array(indices).take(labels.codes)
+
+    def _index(self, where: str, labels: Array) -> Array | None:
+        """Return the index of each label among those found, None if one is not there."""
+        if not self._indices:
+            return super()._index(where, labels)
+        return None if labels.min(initial=0) < 0 else labels
+
     def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
         """Yield all rows of some columns, with or without their labels and weights."""
         raise NotImplementedError
@@ -157,7 +176,10 @@ class TableSource(ChunkSource):
         encoder.unseen = {}
         rows = self._chunk_rows(self._options.chunk_rows, self._bytes_per_row)
         dtype = self.dtype or self._own_dtype
-        blocks = _Blocks(columns.n_features, dtype)
+        blocks = [_Blocks(columns.n_features, dtype)]
+        if columns.is_sparse:
+            kinds = np.dtype(np.int32), dtype
+            blocks = [_Blocks(columns.n_entries, kind) for kind in kinds]
         with contextlib.closing(self._read_table(columns.columns, labelled)) as chunks:
             for where, n_rows, arrays, labels, weight in chunks:
                 matched = encoder.match(arrays)
@@ -165,7 +187,7 @@ class TableSource(ChunkSource):
                     part = slice(first, min(first + rows, n_rows))
                     # A chunk gets its block when it is taken: one that nobody takes must not use
                     # up a block, or the chunk that the caller still reads would be written over.
-                    take = functools.partial(_take, matched, part, columns.is_sparse, blocks)
+                    take = functools.partial(_take, matched, part, blocks)
                     of_rows = (None if x is None else x[part] for x in (labels, weight))
                     yield UntakenChunk(
                         where(part.start, part.stop), part.stop - first, take, *of_rows
@@ -175,29 +197,26 @@ class TableSource(ChunkSource):
 class _Blocks:
     """Two blocks of rows that are filled in turn, with a row to spare."""
 
-    def __init__(self, n_features: int, dtype: np.dtype[Any]) -> None:
-        self.dtype, self._n_features = dtype, n_features
-        self._blocks = [np.empty((0, n_features), dtype)] * 2
+    def __init__(self, n_columns: int, dtype: np.dtype[Any]) -> None:
+        self._blocks = [np.empty((0, n_columns), dtype)] * 2
         self._turns = itertools.cycle((0, 1))
 
     def next(self, n_rows: int) -> Array:
         """Return a block of so many rows and one more."""
         turn = next(self._turns)
-        if len(self._blocks[turn]) < n_rows + 1:
-            self._blocks[turn] = np.empty((n_rows + 1, self._n_features), self.dtype)
+        if len(block := self._blocks[turn]) < n_rows + 1:
+            self._blocks[turn] = np.empty((n_rows + 1, block.shape[1]), block.dtype)
         return self._blocks[turn][: n_rows + 1]
 
 
-def _take(
-    matched: Matched, part: slice, is_sparse: bool, blocks: _Blocks, numbers: Array | None
-) -> Any:
+def _take(matched: Matched, part: slice, blocks: list[_Blocks], numbers: Array | None) -> Any:
     """Return some or all rows of a part of a chunk as features."""
     rows = np.arange(part.stop - part.start) if numbers is None else numbers
-    if is_sparse:
-        return matched.sparse(part.start, rows, blocks.dtype)
-    block = blocks.next(len(rows))
-    matched.dense(part.start, rows, block)
-    return block[:-1]
+    filled = [of_chunks.next(len(rows)) for of_chunks in blocks]
+    if len(filled) > 1:
+        return matched.sparse(part.start, rows, *filled)
+    matched.dense(part.start, rows, filled[0])
+    return filled[0][:-1]
 
 
 def _rows_of(arrays: list[Array | Coded], numbers: Array | None) -> list[Array | Coded]:

@@ -61,7 +61,7 @@ class CSVSource(TableSource):
 
     def _check(self) -> None:
         """Read the whole file once: all labels, and what the columns are."""
-        labels: dict[Any, int] = {}
+        labels: dict[str, None] = {}  # in the order of their first rows
         # A model's columns are of the kind that it says, whatever pandas would make of a chunk.
         known = () if self.columns is None else self.columns.columns
         # Columns that are text or truth values in any chunk; and beyond doubt text in each one.
@@ -69,8 +69,7 @@ class CSVSource(TableSource):
         # pandas finds lines too long only if it reads all columns.
         for frame in self._frames(None, known):
             if self.target is not None:
-                for label in self._labels(frame).texts:
-                    labels.setdefault(label, len(labels))
+                labels |= dict.fromkeys(self._labels(frame).texts)
             if not known:
                 kinds = frame.dtypes.map(lambda dtype: dtype.kind)
                 found = {name for name in frame if kinds[name] not in "iuf"}
@@ -88,9 +87,7 @@ class CSVSource(TableSource):
             return
         if self.n_rows == 0:
             raise ValueError(f"{self.path}: no rows")
-        # What is matched with a model's classes is the text, which loses nothing.
-        self._found, self._indices = np.array(list(labels), dtype=str), labels
-        self.classes, self._codes = np.unique(typed(list(labels)), return_inverse=True)
+        self._use_texts(list(labels), typed(list(labels)))
 
     def _frames(self, names: list[Any] | None, columns: Sequence[Column]) -> Iterator[pd.DataFrame]:
         """Yield a frame of each chunk with the columns of these names, or with all."""
@@ -121,21 +118,13 @@ class CSVSource(TableSource):
             raise ValueError(f"{self.path}: row {missing[0] + 1}: missing label")
         return labels
 
-    def _index(self, where: str, labels: Array) -> Array | None:
-        """Return labels, which are indices already, or None where one is not among those found."""
-        return None if labels.min(initial=0) < 0 else labels
-
     def _read_table(self, columns: Sequence[Column], labelled: bool) -> TableChunks:
         others = [name for name in (self.target, self.weight) if labelled and name is not None]
         names = [*(column.name for column in columns), *others] if self._is_checked else None
         for frame in self._frames(names, columns):
             where = functools.partial(_where, self.path, int(frame.index[0]))
             arrays = [self._array_of(frame, column) for column in columns]
-            labels = None
-            if labelled and self.target:
-                found = self._labels(frame)
-                table = np.array([self._indices.get(label, -1) for label in found.texts])
-                labels = table[found.codes]
+            labels = self._indices_of(self._labels(frame)) if labelled and self.target else None
             weight = self._numbers_of(frame, self.weight) if labelled and self.weight else None
             yield TableChunk(where, len(frame), arrays, labels, weight)
 

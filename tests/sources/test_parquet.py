@@ -148,6 +148,23 @@ def test_parquet_damaged(tmp_path, problem):
         open_source(path, "label")
 
 
+@pytest.mark.parametrize("other", [{"a": ["p", "q", "r"] * 100}, {"b": [1.0] * 300}])
+def test_damaged_texts(other, tmp_path):
+    path = tmp_path / "a.parquet"
+    texts = pa.table({**other, "y": ["ant", "bee", "cat"] * 100})
+    pq.write_table(texts, path, compression="none")
+    whole = path.read_bytes()
+    # The codes 0, 1, 2, 0, ... of two bits each, of which the first becomes 3; and no UTF-8.
+    for bytes_before, bytes_after in (
+        (b"\x24\x49\x92", b"\x27\x49\x92"),
+        (b"\3\0\0\0b", b"\3\0\0\0\xff"),
+    ):
+        assert bytes_before in whole
+        path.write_bytes(whole.replace(bytes_before, bytes_after, 1))
+        with pytest.raises(ValueError, match="a.parquet: row group 0: not readable: Dictionary"):
+            open_and_stream(path, "y")
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"")
     code = (
