@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -248,3 +249,15 @@ def test_memory_is_bounded_for_any_number_of_threads(plan_of, dtype):
             workers = n_workers(plan, 10**9, 10**12, dtype, 128)
             used = size * (plan.n_slots * plan.slab_size + workers * plan.scratch_size)
             assert used <= max(256 << 20, 16 * size * n_features * n_classes)
+
+
+@pytest.mark.skipif(not threads.uses_team(), reason="the helpers are Numba's")
+def test_helpers_may_use_the_same_cores_as_before(thread_count):
+    # One that wakes up on its caller's core leaves it for a moment.
+    thread_count(2)
+    problem = make_problem(20_000, 40, 12, np.float32)
+    for _ in range(5):
+        evaluate(problem)
+        time.sleep(0.02)
+    for helper in threads._team.helpers:
+        assert os.sched_getaffinity(helper.native_id) == os.sched_getaffinity(0)
