@@ -222,7 +222,7 @@ class DenseAccumulator(Accumulator):
         problem = problem._replace(capacity=rows)
         job = problem, make_terms(targets, dtype, start, losses)
         workers = plans.n_sharing_workers(plan, rows, threads)
-        room = aligned(1, (plan.parts[0] + plan.padded_features) * rows, dtype)[0]
+        room = aligned(1, plans.room_size(plan, rows), dtype)[0]
         scratch = aligned(workers, plans.workspace_size(plan.parts[0], plan.tile), dtype)
         arrays = (self.losses, room, scratch, np.empty(-(-rows // plan.tile)))
         first = 0

@@ -164,6 +164,11 @@ def shared_rows(plan: Plan, n_rows: int, dtype: npt.DTypeLike) -> int:
     return max(blocks, 1) * plan.block_rows
 
 
+def room_size(plan: Plan, rows: int) -> int:
+    """Elements of the room for shared rows; whole squares of vectors of logits are read there."""
+    return (plan.parts[0] + plan.padded_features) * rows + plan.panel * plan.tile
+
+
 def n_sharing_workers(plan: Plan, rows: int, threads: int) -> int:
     """Threads worth using where they share ``rows`` by tiles, and later by panels of features."""
     return min(threads, max(-(-rows // plan.tile), plan.padded_features // plan.panel))
