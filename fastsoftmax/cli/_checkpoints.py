@@ -13,7 +13,7 @@ import numpy as np
 
 from fastsoftmax._optimize.minimize import Iterate
 from fastsoftmax._optimize.solvers import State
-from fastsoftmax.cli._files import replacing
+from fastsoftmax.cli._files import write_arrays
 from fastsoftmax.reference import Array
 from fastsoftmax.sources._archives import read_arrays, read_headers
 
@@ -62,8 +62,7 @@ def save_checkpoint(path: Path, state: State, run: dict[str, Any]) -> None:
     arrays |= {name: np.reshape(arrays[name], (-1, len(state.x))) for name in _LISTS}
     stored = {name: array for name, array in arrays.items() if array is not None}
     header = {"format": _FORMAT, "version": _FORMAT_VERSION, "run": run, "state": fields}
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **stored, header=np.array(json.dumps(header)))
+    write_arrays(path, {**stored, "header": json.dumps(header)})
 
 
 def load_checkpoint(path: Path, run: dict[str, Any], size: int) -> State:

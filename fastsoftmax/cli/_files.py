@@ -3,8 +3,12 @@
 import contextlib
 import os
 import secrets
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -31,6 +35,17 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write a .npz file, all of it or nothing.
+
+    `numpy.savez` of NumPy 2.0 leaves its archive open at Ctrl-C, which then complains on its own.
+    """
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def _target(path: Path) -> Path:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastsoftmax.cli._files import replacing
+from fastsoftmax.cli._files import write_arrays
 from fastsoftmax.cli._tables import columns_of_names
 from fastsoftmax.linear_model import SoftmaxRegression
 from fastsoftmax.reference import Array
@@ -49,22 +49,21 @@ def save_model(path: Path, saved: SavedModel) -> None:
     names, columns = saved.feature_names or [], saved.columns
     if columns is None and names:
         columns = columns_of_names(names, names)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            format=np.array(_FORMAT),
-            version=np.array(_FORMAT_VERSION),
-            coef=model.coef_,
-            intercept=model.intercept_,
-            classes=classes,
-            n_iter=np.array(model.n_iter_),
-            feature_names=np.array(names, dtype=str),
-            target=np.array(saved.target or ""),
-            zero_based=np.array([] if saved.zero_based is None else [saved.zero_based], bool),
-            table=np.array("" if columns is None else columns.to_json()),
-            spread=np.empty(0) if saved.spread is None else saved.spread,
-            made=np.array(json.dumps(saved.made or {})),
-        )
+    arrays = {
+        "format": _FORMAT,
+        "version": _FORMAT_VERSION,
+        "coef": model.coef_,
+        "intercept": model.intercept_,
+        "classes": classes,
+        "n_iter": model.n_iter_,
+        "feature_names": np.array(names, dtype=str),
+        "target": saved.target or "",
+        "zero_based": np.array([] if saved.zero_based is None else [saved.zero_based], bool),
+        "table": "" if columns is None else columns.to_json(),
+        "spread": np.empty(0) if saved.spread is None else saved.spread,
+        "made": json.dumps(saved.made or {}),
+    }
+    write_arrays(path, arrays)
 
 
 def load_model(path: Path) -> SavedModel:
