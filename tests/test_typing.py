@@ -78,4 +78,7 @@ def test_mistakes_are_seen(checker, environment, tmp_path):
 
 
 def test_the_program_runs():
-    exec(compile(CLIENT.read_text(), CLIENT.name, "exec"), {"__name__": "program"})
+    program = {"__name__": "program"}
+    exec(compile(CLIENT.read_text(), CLIENT.name, "exec"), program)
+    assert set(program["predicted"]) <= set(program["y"])
+    assert program["streamed"].n_classes == program["objective"].n_classes == 3

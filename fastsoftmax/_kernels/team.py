@@ -102,9 +102,10 @@ def work_with_team(board, unpacker, data, n_helpers, wakes):
 def _leave_core_of_caller(board, cores):
     """Move to another core, if this one is the caller's; ``cores`` is room for a set of them.
 
-    Linux often wakes a thread on the core of who wakes it, though others are idle, and leaves both
-    there for milliseconds: after a pause of 0.16 s a batch of (256, 768, 1000) took 8 ms on two
-    threads, and on one. The set of cores that this thread may use is what it was afterwards.
+    Linux often wakes a thread on the core of the thread that wakes it, even if other cores are
+    idle, and leaves both there for milliseconds. After a pause of 0.16 s a batch of (256, 768,
+    1000) took 10 ms so, no less than on one thread, and now takes 7. Afterwards this thread may use
+    the same cores as before.
     """
     core = _sched_getcpu()
     if core != load_shared(_place(board, CORE)) or core < 0 or core >= 64 * _CORE_WORDS:

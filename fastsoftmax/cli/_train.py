@@ -113,10 +113,7 @@ def train(
     if output is not None:
         save_model(output, _saved(source, fit, results))
         out.print(f"model written to {printable(str(output))}")
-    results |= {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
-    if (peak := _peak_memory()) is not None:
-        results["peak memory"] = f"{peak:,} MiB"
-    print_table(f"softmax regression on {data}", results)
+    print_table(f"softmax regression on {data}", {**results, **_costs(compiled, seconds)})
     if plot is not None:
         write_plot(plot, f"{data}, held-out rows", held_out, Curve(fit.points, tol))
     if compare:
@@ -364,6 +361,14 @@ def physical_memory() -> float:
         return float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return math.inf
+
+
+def _costs(compiled: float, seconds: float) -> dict[str, str]:
+    """Return what the run took, as lines of the table."""
+    costs = {"loading or compiling kernels": f"{compiled:.2f} s", "training": f"{seconds:.3f} s"}
+    if (peak := _peak_memory()) is not None:
+        costs["peak memory"] = f"{peak:,} MiB"
+    return costs
 
 
 def _peak_memory() -> int | None:

@@ -181,11 +181,6 @@ def open_source(
         raise ValueError(f"{path}: no labels: name their column (--target; in Python target)")
     source: ChunkSource
     if kind in TABLES:
-        if missing not in get_args(Missing):
-            raise ValueError(f'missing: expected "error", "mean" or "zero", got {missing!r}')
-        if columns is not None and (features is not None or drop is not None):
-            raise ValueError("columns: expected neither features nor drop beside it")
-        validate.as_count(max_categories, "max_categories", at_least=1)
         target, weight = (target, weight) if labelled else (None, None)
         options = TableOptions(
             target, features, drop, weight, missing, max_categories, columns, chunk_rows
@@ -216,7 +211,12 @@ def open_source(
 
 
 def _open_table(path: Path, kind: Format, options: TableOptions, any_name: bool) -> TableSource:
-    """Open a file whose columns have names."""
+    """Open a file whose columns have names, after a look at the options."""
+    if options.missing not in get_args(Missing):
+        raise ValueError(f'missing: expected "error", "mean" or "zero", got {options.missing!r}')
+    if options.columns is not None and (options.features is not None or options.drop is not None):
+        raise ValueError("columns: expected neither features nor drop beside it")
+    validate.as_count(options.max_categories, "max_categories", at_least=1)
     if kind == "parquet":
         from fastsoftmax.sources._parquet import ParquetSource
 

@@ -295,7 +295,7 @@ def accumulate_dense_block(problem, terms, number, following, gradient, fresh, s
         here = tile_of(problem, block, r, workspace)
         loss += transform_tile(problem, terms, here, workspace.x_t)
     if problem.mode >= GRADIENT:
-        add_bias_sums(problem, block, g, fresh)
+        add_bias_sums(problem, block, bias_sums(problem, g), fresh)
         end, _, step_bytes = next_block
         n_panels, zeros = panel_count(n_classes), zeros_at(workspace.t)
         n_groups = group_count(n_panels, rows, p)
@@ -335,9 +335,9 @@ def bias_sums(problem, gradient):
 
 
 @helper
-def add_bias_sums(problem, block, gradient, fresh):
-    """Add a block's sums to those of the biases."""
-    total, n_classes, tile = bias_sums(problem, gradient), problem.n_classes, tile_rows(block.p)
+def add_bias_sums(problem, block, total, fresh):
+    """Add a block's sums to the ``total`` of the biases, which holds nothing yet if it is fresh."""
+    n_classes, tile = problem.n_classes, tile_rows(block.p)
     for k in range(n_classes if fresh else 0):
         total[k] = 0.0
     for r in range(0, block.rows, tile):

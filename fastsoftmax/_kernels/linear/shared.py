@@ -9,8 +9,8 @@ from typing import NamedTuple
 from fastsoftmax._kernels.jit import helper, kernel
 from fastsoftmax._kernels.linear.dense import (
     add_bias_sums,
-    add_row_sums,
     backward_panel,
+    bias_sums,
     divide_room,
     divide_workspace,
     group_count,
@@ -123,7 +123,7 @@ def _add_drawn_panels(problem, part, slab, room, scratch, counters):
         backward_panel(problem, block, q, classes, g, zeros, part.fresh, 0, 0)
         task = draw_task(counters)
     if task == columns * groups:
-        add_bias_sums(problem, block, g, part.fresh)
+        add_bias_sums(problem, block, bias_sums(problem, g), part.fresh)
 
 
 @kernel
@@ -165,11 +165,8 @@ def _finish_drawn_panels(problem, part, finish, room, sums, result, counters):
 @helper
 def finish_biases(problem, block, finish, bias_gradient):
     """Finish the gradient of the biases, of which a block holds all rows."""
-    total, tile = pointer(bias_gradient), tile_rows(block.p)
-    for k in range(problem.n_classes):
-        total[k] = 0.0
-    for r in range(0, block.rows, tile):
-        add_row_sums(advance(block.p, r * problem.n_classes), problem.n_classes, total)
+    total = pointer(bias_gradient)
+    add_bias_sums(problem, block, total, True)
     for k in range(problem.n_classes):
         total[k] /= finish.denominator
 
