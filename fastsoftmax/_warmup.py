@@ -1,16 +1,23 @@
 """Compile the common kernels before they are needed."""
 
-import importlib.util
+import os
+import pickle
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numba.core.dispatcher import Dispatcher
 
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._evaluation.threads import n_threads
 from fastsoftmax.functional import cross_entropy_value_and_grad, linear_cross_entropy_value_and_grad
+from fastsoftmax._kernels import objects
 from fastsoftmax.special import softmax
 
 __all__ = ["KERNELS", "warmup"]
@@ -27,9 +34,10 @@ def _dense(dtype: Any) -> None:
 
 def _sparse(dtype: Any) -> None:
     """Loss and gradient of a CSR matrix."""
-    from scipy.sparse import csr_array
-
-    X = csr_array(np.eye(2, dtype=dtype))
+    arrays = {"data": np.ones(2, dtype), "indices": np.arange(2, dtype=np.int32)}
+    X = SimpleNamespace(
+        format="csr", tocsr=None, shape=(2, 2), indptr=np.arange(3, dtype=np.int32), **arrays
+    )  # in place of SciPy's matrix, which may not be installed
     linear_cross_entropy_value_and_grad(X, np.zeros((2, 2), dtype), np.zeros(2, np.int64))
 
 
@@ -66,7 +74,7 @@ def warmup(
         Which precisions to prepare: float32, float64, or both.
     kernels : tuple of str
         What to prepare: "dense" (loss, gradient and Hessian products of dense features, and fits),
-        "sparse" (those of CSR matrices, where SciPy is installed), "softmax" (softmax, log_softmax
+        "sparse" (those of CSR matrices), "softmax" (softmax, log_softmax
         and logsumexp), "losses" (cross-entropy of logits). By default all of them.
 
     Raises
@@ -89,19 +97,20 @@ def warmup(
         raise TypeError(f"dtypes: expected a tuple of float32 and float64, got {dtypes!r}")
     if isinstance(kernels, str) or not set(kernels) <= set(KERNELS):
         raise ValueError(f"kernels: expected a tuple of {', '.join(KERNELS)}, got {kernels!r}")
-    if importlib.util.find_spec("scipy") is None:
-        kernels = tuple(kernel for kernel in kernels if kernel != "sparse")
     parts = [f"{kernel}:{name}" for kernel in kernels for name in names]
     n_processes = max(min(n_threads(), len(parts)), 1)
-    program = "import sys; from fastsoftmax._warmup import prepare; prepare(sys.argv[1:])"
-    others = [
-        subprocess.Popen([sys.executable, "-c", program, *parts[i::n_processes]])
-        for i in range(1, n_processes)
-    ]
+    others = [_start("prepare", parts[i::n_processes]) for i in range(1, n_processes)]
     prepare(parts[::n_processes])
     for process in others:
         process.wait()
     prepare(parts)  # what the others have compiled is loaded; what they could not, compiled
+
+
+def _start(function: str, arguments: list[str], **environment: str) -> subprocess.Popen[bytes]:
+    """Start a process that calls a function of this module with a list of texts."""
+    program = f"import sys; from fastsoftmax._warmup import {function}; {function}(sys.argv[1:])"
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.Popen(command, env=os.environ | environment)
 
 
 def prepare(parts: list[str]) -> None:
@@ -109,3 +118,60 @@ def prepare(parts: list[str]) -> None:
     for part in parts:
         kernel, name = part.split(":")
         KERNELS[kernel](name)
+
+
+# ----------------------------------------------------------------------- object code for the wheel
+
+
+def make_object_code(levels: str) -> None:
+    """Compile the common kernels for "all" levels of x86-64, or this CPU's "own".
+
+    The results go to `objects.FOLDER`. This CPU's kernels are compiled by calling them, and those
+    of other levels, which may be beyond this CPU, for the same signatures.
+    """
+    shutil.rmtree(objects.FOLDER, ignore_errors=True)
+    own = objects.own_level()
+    if own is None:
+        return
+    wanted = [own] if levels == "own" else [own, *(objects.LEVELS.keys() - {own})]
+    parts = [f"{kernel}:{name}" for name in ("float32", "float64") for kernel in KERNELS]
+    n_processes = max(min(n_threads(), len(parts)), 1)
+    with tempfile.TemporaryDirectory() as cache:
+        for level in wanted:
+            cpu, features = objects.target_of(level)
+            target = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+            function = "prepare_and_list" if level == own else "compile_listed"
+            processes = [
+                _start(function, [cache, str(i), *parts[i::n_processes]],
+                       NUMBA_CACHE_DIR=cache, FASTSOFTMAX_OBJECTS="none", **target)
+                for i in range(n_processes)
+            ]  # fmt: skip
+            if any([process.wait() for process in processes]):
+                raise RuntimeError(f"{level}: the kernels could not be compiled")
+        objects.FOLDER.mkdir()
+        for path in Path(cache).rglob("*.nbc"):
+            shutil.copy(path, objects.FOLDER)
+
+
+def prepare_and_list(arguments: list[str]) -> None:
+    """Prepare some kinds of kernels; list the signatures in a file (folder, its name, kinds)."""
+    folder, name, *parts = arguments
+    prepare(parts)
+    signatures = [(*place, kernel.signatures) for place, kernel in _kernels()]
+    Path(folder, name).write_bytes(pickle.dumps(signatures))
+
+
+def compile_listed(arguments: list[str]) -> None:
+    """Compile the signatures that such a file lists."""
+    for module, name, signatures in pickle.loads(Path(*arguments[:2]).read_bytes()):
+        for signature in signatures:
+            getattr(sys.modules[module], name).compile(signature)
+
+
+def _kernels() -> Iterator[tuple[tuple[str, str], Any]]:
+    """All kernels: (module, name), and Numba's dispatcher."""
+    for module, content in list(sys.modules.items()):
+        if module.startswith("fastsoftmax._kernels."):
+            for name, value in vars(content).items():
+                if isinstance(value, Dispatcher) and value.__module__ == module:
+                    yield (module, name), value

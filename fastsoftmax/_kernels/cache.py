@@ -10,6 +10,8 @@ from typing import Any
 
 from numba.core.serialize import dumps
 
+from fastsoftmax._kernels import objects
+
 
 def source_stamp(root: Path = Path(__file__).parent) -> str:
     """Hash of all Python files below ``root``: names and contents."""
@@ -31,7 +33,7 @@ class KernelCacheFiles:
     is damaged, or of another release, is compiled again. With Numba's files a truncated index
     stopped every call, a flipped bit could crash the process, and of two processes that started
     together one could load what the other had compiled for another signature. Where nothing can be
-    written, kernels stay uncached.
+    written, kernels stay uncached. What the folder lacks, the package may have brought along.
     """
 
     def __init__(self, folder: str, name: str, version: str) -> None:
@@ -39,9 +41,18 @@ class KernelCacheFiles:
         self.seal = f"{STAMP} {version}".encode()
 
     def load(self, key: Any) -> Any:
-        """Return what was saved for ``key``, or None."""
+        """Return what was saved for ``key``, or serves as well, or None.
+
+        The key is Numba's: a signature, the target that it is for, and a hash of the kernel.
+        """
+        signature, target, kernel = key
+        found = self._read(self.folder, key)
+        other = objects.stand_in(target) if found is None else None
+        return found if other is None else self._read(objects.FOLDER, (signature, other, kernel))
+
+    def _read(self, folder: Path, key: Any) -> Any:
         try:
-            sealed = self._path(key).read_bytes()
+            sealed = self._path(folder, key).read_bytes()
         except OSError:
             return None
         content = sealed[32:]
@@ -58,7 +69,7 @@ class KernelCacheFiles:
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(self._checksum(content) + content)
-                os.replace(temporary, self._path(key))
+                os.replace(temporary, self._path(self.folder, key))
             except OSError:
                 os.unlink(temporary)
                 raise
@@ -68,9 +79,9 @@ class KernelCacheFiles:
         for path in self.folder.glob(f"{self.name}.*.nbc"):
             path.unlink(missing_ok=True)
 
-    def _path(self, key: Any) -> Path:
+    def _path(self, folder: Path, key: Any) -> Path:
         digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return self.folder / f"{self.name}.{digest}.nbc"
+        return folder / f"{self.name}.{digest}.nbc"
 
     def _checksum(self, content: bytes) -> bytes:
         return hashlib.sha256(self.seal + content).digest()

@@ -5,7 +5,6 @@ import gc
 from typing import Any
 
 import numba
-import numpy as np
 from numba import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
@@ -31,7 +30,7 @@ def kernel(function=None, *, parallel=False):
     cache = dispatcher._cache
     cache.load_overload = functools.partial(_load, cache._load_overload)
     cache._cache_file = KernelCacheFiles(
-        cache._cache_path, cache._impl.filename_base, f"{numba.__version__} {np.__version__}"
+        cache._cache_path, cache._impl.filename_base, numba.__version__
     )
     return dispatcher
 
