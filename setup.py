@@ -1,4 +1,4 @@
-"""How distributions are built; what they hold is in pyproject.toml, which names this as its backend.
+"""How distributions are built. What they hold is in pyproject.toml, which names this as backend.
 
 A wheel carries object code of the common kernels, made by Numba while the wheel is built: for the
 level of x86-64 that this CPU has, or for every one with FASTSOFTMAX_OBJECTS=all, or for none with
@@ -46,7 +46,7 @@ class Modules(build_py):
 
 
 def get_requires_for_build_wheel(config_settings: object = None) -> list[str]:
-    """What is needed to compile kernels."""
+    """Name what compiles kernels, besides what setuptools asks for."""
     numba = [] if WANTED == "none" else ["numba>=0.63,!=0.66.*"]
     return [*build_meta.get_requires_for_build_wheel(config_settings), *numba]
 

@@ -1,8 +1,8 @@
-"""The first call of a process, with an empty kernel cache and with a full one.
+"""The first call of a process: with a wheel's object code, compiled, and from the disk cache.
 
 Each figure is of a process of its own, from its start to the end of the first call, the import of
-everything it needs included. scikit-learn's whole script on digits stands beside. Writes
-results/cold.md.
+everything it needs included. The package is a wheel, built and installed into a temporary folder.
+scikit-learn's whole script on digits stands beside. Writes results/cold.md.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import machine
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "bench" / "results"
 DIGITS = "from sklearn.datasets import load_digits; X, y = load_digits(return_X_y=True); X /= 16; "
 ROWS = "import numpy as np, fastsoftmax as fs; Z = np.ones((1000, 100), np.float32); "
 SCRIPTS = {
@@ -45,12 +47,28 @@ SCRIPTS = {
 }
 
 
-def seconds(script: str, cache: str) -> float:
-    """Seconds of a process that runs the script."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+def seconds(script: str, package: str, cache: str, objects: str) -> float:
+    """Seconds of a process that runs the script, with the wheel's object code ("own") or "none"."""
+    environment = os.environ | {
+        "PYTHONPATH": package, "NUMBA_CACHE_DIR": cache, "FASTSOFTMAX_OBJECTS": objects,
+    }  # fmt: skip
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=package, check=True)
     return time.perf_counter() - started
+
+
+def rows(package: str, repeats: int) -> Iterator[str]:
+    """Lines of the table, of a package in a folder of its own."""
+    for name, script in SCRIPTS.items():
+        wheel, compiled, warm = [], [], []
+        for _ in range(repeats):
+            with tempfile.TemporaryDirectory() as cache:
+                wheel.append(seconds(script, package, cache, "own"))
+            with tempfile.TemporaryDirectory() as cache:
+                compiled.append(seconds(script, package, cache, "none"))
+                warm.append(seconds(script, package, cache, "none"))
+        found = (f"{statistics.median(part):.2f}" for part in (wheel, compiled, warm))
+        yield f"| {name} | {' | '.join(found)} |"
 
 
 def main() -> None:
@@ -62,16 +80,14 @@ def main() -> None:
         "# The first call", "",
         f"{machine.description()['cpu']}, {machine.N_THREADS} cores, {time.strftime('%Y-%m-%d')}; "
         f"seconds from the start of the process, medians of {repeats}.", "",
-        "| | cache empty | cache full |", "|---|---|---|",
+        "| | wheel, cache empty | compiled, cache empty | cache full |", "|---|---|---|---|",
     ]  # fmt: skip
-    for name, script in SCRIPTS.items():
-        cold, warm = [], []
-        for _ in range(repeats):
-            with tempfile.TemporaryDirectory() as cache:
-                cold.append(seconds(script, cache))
-                warm.append(seconds(script, cache))
-        lines.append(f"| {name} | {statistics.median(cold):.1f} | {statistics.median(warm):.2f} |")
-        print(lines[-1], flush=True)
+    with tempfile.TemporaryDirectory() as package:
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        subprocess.run([*install, "--target", package, str(ROOT)], check=True)
+        for line in rows(package, repeats):
+            lines.append(line)
+            print(line, flush=True)
     lines += ["", machine.foot(machine.description()), ""]
     (RESULTS / "cold.md").write_text("\n".join(lines))
 

@@ -16,8 +16,8 @@ from numba.core.dispatcher import Dispatcher
 
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._evaluation.threads import n_threads
-from fastsoftmax.functional import cross_entropy_value_and_grad, linear_cross_entropy_value_and_grad
 from fastsoftmax._kernels import objects
+from fastsoftmax.functional import cross_entropy_value_and_grad, linear_cross_entropy_value_and_grad
 from fastsoftmax.special import softmax
 
 __all__ = ["KERNELS", "warmup"]

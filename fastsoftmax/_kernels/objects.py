@@ -18,10 +18,7 @@ _V3 = (
     "64bit,avx,avx2,bmi,bmi2,cmov,crc32,cx16,cx8,f16c,fma,fxsr,lzcnt,mmx,movbe,popcnt,sahf,sse,"
     "sse2,sse3,sse4.1,sse4.2,ssse3,xsave"
 )
-LEVELS = {
-    "x86-64-v4": _V3 + ",avx512bw,avx512cd,avx512dq,avx512f,avx512vl",
-    "x86-64-v3": _V3,
-}
+LEVELS = {"x86-64-v4": _V3 + ",avx512bw,avx512cd,avx512dq,avx512f,avx512vl", "x86-64-v3": _V3}
 # What decides how wide vectors are, see `vector.emit`: where it is, a lower level does not serve.
 _WIDER = "avx512f"
 
