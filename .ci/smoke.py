@@ -5,9 +5,11 @@ It runs what is installed: without scikit-learn the functions and the objective 
 
 import doctest
 import importlib.util
+import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 
 import fastsoftmax
 from fastsoftmax import special
+from fastsoftmax._kernels import objects
 
 installed, tree = Path(fastsoftmax.__file__).resolve(), Path(sys.argv[1]).resolve()
 assert tree not in installed.parents, f"{installed} is in the source tree"
@@ -23,6 +26,17 @@ assert resources.files(fastsoftmax).joinpath("py.typed").is_file()
 tops = {Path(str(file)).parts[0] for file in metadata.files("fastsoftmax") or []}
 others = {top for top in tops if not top.endswith(".dist-info")} - {"fastsoftmax", ".."}
 assert not others, f"the wheel has more than the package: {others}"
+
+with tempfile.TemporaryDirectory() as cache:
+    # What the wheel has object code of is not compiled, with the Python and the Numba that built it.
+    call = "import fastsoftmax as fs; fs.softmax([[1.0, 2.0]], axis=1)"
+    environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+    subprocess.run([sys.executable, "-I", "-c", call], env=environment, check=True)
+    compiled = [path.name for path in Path(cache).rglob("*.nbc")]
+    carried = list(objects.FOLDER.glob(f"*.py{sys.version_info[0]}{sys.version_info[1]}.*.nbc"))
+    assert not (compiled and carried), f"compiled in spite of {len(carried)} carried: {compiled}"
+    if sys.version_info[:2] == (3, 11) and objects.own_level() is not None:
+        assert carried, "the wheel has no object code"
 
 p = fastsoftmax.softmax(np.log([[1.0, 3.0], [2.0, 2.0]]), axis=1)
 assert np.allclose(p, [[0.25, 0.75], [0.5, 0.5]])

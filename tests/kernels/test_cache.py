@@ -6,6 +6,8 @@ import pytest
 from fastsoftmax._kernels import cache
 from fastsoftmax._kernels.cache import KernelCacheFiles
 
+TARGET = ("a triple", "a CPU", "+sse2")
+
 
 def add_file(folder):
     (folder / "other.py").write_text("")
@@ -44,7 +46,7 @@ def test_stamp_is_that_of_all_kernel_sources():
 )
 def test_damaged_files_count_as_missing(damage, tmp_path):
     files = KernelCacheFiles(str(tmp_path), "kernel", "1.0")
-    key = ("float32", (1, 2))
+    key = ("float32", TARGET, "hash")
     assert files.load(key) is None
     files.save(key, {"code": b"machine" * 100})
     assert files.load(key) == {"code": b"machine" * 100}
@@ -65,12 +67,12 @@ def test_damaged_files_count_as_missing(damage, tmp_path):
     assert files.load(key) is None
     files.save(key, "again")
     assert files.load(key) == "again"
-    assert files.load(("float64", (1, 2))) is None
+    assert files.load(("float64", TARGET, "hash")) is None
     files.flush()
     assert files.load(key) is None
 
 
 def test_what_cannot_be_written_stays_uncached(tmp_path):
     files = KernelCacheFiles(str(tmp_path / "missing"), "kernel", "1.0")
-    files.save("key", "data")
-    assert files.load("key") is None
+    files.save(("float32", TARGET, "hash"), "data")
+    assert files.load(("float32", TARGET, "hash")) is None
