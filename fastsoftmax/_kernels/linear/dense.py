@@ -45,9 +45,12 @@ from fastsoftmax._kernels.softmax.losses import curvature_tile, loss_tile, tile_
 from fastsoftmax._kernels.vector.emit import HEIGHT, VECTOR_BYTES, WIDTH
 from fastsoftmax._kernels.vector.lanes import sum_lanes
 from fastsoftmax._kernels.vector.simd import advance, as_pointer, lane_count, load, pointer
-from fastsoftmax._kernels.vector.tiles import contract
+from fastsoftmax._kernels.vector.tiles import contract, contract_runs
 
 COPY_ABOVE_CLASSES = 48  # see `needs_copy`
+# Rows whose products are summed up in registers before they are added to the gradient: P of a panel
+# and a panel of X of these stay in L1.
+SPAN_ROWS = 128
 GROUP_BYTES = 512 << 10  # of logits or P that are worked on at a time; L2 has room for twice that
 
 
@@ -197,22 +200,26 @@ def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pa
     lanes, tile, n_classes = lane_count(block.p), tile_rows(block.p), problem.n_classes
     row = panel_features(block.p)
     width = min(WIDTH, (problem.n_features + lanes - 1) // lanes - q)
-    # Row tiles outside classes: a tile's panel of X stays in L1 while G passes through.
-    for first in range(0, block.rows, tile):
+    # Rows outside classes: their panel of X stays in L1 while G passes through.
+    first = 0
+    while first < block.rows:
+        depth = min(tile, block.rows - first)
+        runs = max(min(SPAN_ROWS, block.rows - first) // tile, 1)
         x_tile = advance(block.x, q // WIDTH * block.panel_step + first * block.row_step)
         for panel in range(classes[0], classes[1]):
             k, height = panel_rows(panel, n_classes)
             g = advance(gradient, (q * lanes * n_classes) + k * row)
             before, before_row = (start, 0) if fresh and first == 0 else (g, row)
-            contract(
-                height, width, min(tile, block.rows - first),
-                advance(block.p, first * n_classes + k * tile), tile, 1,
-                x_tile, block.row_step,
+            contract_runs(
+                height, width, depth, runs,
+                advance(block.p, first * n_classes + k * tile), tile, 1, n_classes * tile,
+                x_tile, block.row_step, depth * block.row_step,
                 g, row,
                 before, before_row,
                 ahead, pace,
             )  # fmt: skip
-            ahead += tile * pace
+            ahead += runs * tile * pace
+        first += runs * depth
     return ahead
 
 

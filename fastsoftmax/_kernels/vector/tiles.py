@@ -38,15 +38,32 @@ def contract(
     )  # fmt: skip
 
 
+@helper
+def contract_runs(
+    height, width, depth, runs, a, a_row, a_step, a_run, b, b_row, b_run, c, c_row, start,
+    start_row, ahead, pace,
+):  # fmt: skip
+    """`contract`, of several runs of ``depth`` steps, whose a and b lie a_run and b_run apart.
+
+    In float64 on AVX2, where a tile has 16 rows, sums that went to memory for each tile took a
+    tenth of the time. The loop around the loop costs short products some 5 %, so that `contract`
+    has none.
+    """
+    _contract(
+        (height, width, depth, runs), (a, a_row, a_step, a_run), (b, b_row, b_run), (c, c_row),
+        (start, start_row), (ahead, pace),
+    )  # fmt: skip
+
+
 @intrinsic
 def _contract(typingctx, shape, a, b, c, start, ahead):
     lanes = lanes_of(a[0].dtype)
 
     def switch(builder, shape, *operands):
-        height, width, depth = shape
+        height, width, *steps = shape
         key = builder.add(builder.mul(height, emit.I64(WIDTH + 1)), width)
         cases = [
-            (h * (WIDTH + 1) + w, partial(_emit_tile, builder, (h, w), lanes, depth, operands))
+            (h * (WIDTH + 1) + w, partial(_emit_tile, builder, (h, w), lanes, steps, operands))
             for h, w in product(range(1, HEIGHT + 1), range(1, WIDTH + 1))
         ]
         emit.switch(builder, key, cases)
@@ -54,30 +71,46 @@ def _contract(typingctx, shape, a, b, c, start, ahead):
     return types.void(shape, a, b, c, start, ahead), codegen(switch)
 
 
-def _emit_tile(builder, size, lanes, depth, operands):
-    """Emit the loop over ``depth`` for a tile whose size is (rows, vectors)."""
-    (height, width), c = size, operands[2]
-    (a, a_row, a_step), (b, b_row), _, (start, start_row), (ahead, pace) = operands
+def _emit_tile(builder, size, lanes, steps, operands):
+    """Emit the loops for a tile whose size is (rows, vectors): over depth, and over runs, if any."""
+    (height, width), (a, a_row, a_step, *a_run), (b, b_row, *b_run), c, (start, start_row), (
+        ahead, pace,
+    ) = size, *operands  # fmt: skip
     a_rows = [emit.row(builder, a, i, a_row) for i in range(height)]
     places = list(product(range(height), range(width)))
     zeros = ir.VectorType(a.type.pointee, lanes)(0.0)
 
-    def step(p, values):
-        b_p, offset, *sums = values
-        line = builder.add(ahead, builder.mul(p, pace))
-        for address in (line, builder.add(line, emit.I64(64))):
-            emit.prefetch(builder, builder.inttoptr(address, emit.BYTE_POINTER))
-        b_vectors = [
-            emit.load(builder, builder.gep(b_p, [emit.I64(j * lanes)]), lanes) for j in range(width)
-        ]
-        updated = []
-        for i, row in enumerate(a_rows):  # one broadcast at a time: more would not fit
-            factor = emit.splat(builder, builder.load(builder.gep(row, [offset])), lanes)
-            for j, vector in enumerate(b_vectors):
-                updated.append(emit.fma(builder, factor, vector, sums[i * width + j]))
-        return [builder.gep(b_p, [b_row]), builder.add(offset, a_step), *updated]
+    def steps_from(b, offset, line, sums):
+        def step(p, values):
+            b_p, offset, *sums = values
+            here = builder.add(line, builder.mul(p, pace))
+            for address in (here, builder.add(here, emit.I64(64))):
+                emit.prefetch(builder, builder.inttoptr(address, emit.BYTE_POINTER))
+            b_vectors = [
+                emit.load(builder, builder.gep(b_p, [emit.I64(j * lanes)]), lanes)
+                for j in range(width)
+            ]
+            updated = []
+            for i, row in enumerate(a_rows):  # one broadcast at a time: more would not fit
+                factor = emit.splat(builder, builder.load(builder.gep(row, [offset])), lanes)
+                for j, vector in enumerate(b_vectors):
+                    updated.append(emit.fma(builder, factor, vector, sums[i * width + j]))
+            return [builder.gep(b_p, [b_row]), builder.add(offset, a_step), *updated]
 
-    _, _, *sums = emit.loop(builder, depth, [b, emit.I64(0), *[zeros] * len(places)], step)
+        return emit.loop(builder, steps[0], [b, offset, *sums], step)[2:]
+
+    def run(_, values):
+        b_r, offset, line, *sums = values
+        sums = steps_from(b_r, offset, line, sums)
+        line = builder.add(line, builder.mul(steps[0], pace))
+        return [builder.gep(b_r, b_run), builder.add(offset, *a_run), line, *sums]
+
+    first = [b, emit.I64(0), ahead]
+    sums = [zeros] * len(places)
+    if a_run:
+        sums = emit.loop(builder, steps[1], [*first, *sums], run)[3:]
+    else:
+        sums = steps_from(*first, sums)
 
     def scalar(i, j):
         first = builder.load(builder.gep(start, [emit.I64(i)]))
