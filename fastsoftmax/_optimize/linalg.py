@@ -61,8 +61,11 @@ def cholesky_solver(M: Array) -> Callable[[Array], Array]:
         except np.linalg.LinAlgError:
             jitter *= 100
 
+    # SciPy's cho_solve looks at its arguments for longer than it takes to solve for ten classes.
+    potrs = scipy.linalg.get_lapack_funcs("potrs", factor[:1])
+
     def solve(G: Array) -> Array:
-        solved = scipy.linalg.cho_solve(factor, (G * scale).T, check_finite=False)
+        solved, _ = potrs(factor[0], (G * scale).T, lower=factor[1], overwrite_b=True)
         return np.asarray(solved.T * scale)
 
     return solve

@@ -231,15 +231,19 @@ class Preconditioners:
     def _by_row(self, v: Array) -> Array:
         """Return a flat vector as a matrix (K, D + 1), the intercepts in its last column."""
         W, c = self.problem.split(v)
-        return W if c is None else np.column_stack([W, c])
+        return W if c is None else np.concatenate([W, c[:, None]], axis=1)
 
     def _by_class(self, solve: Callable[[Array], Array]) -> Preconditioner:
         """Make a preconditioner of a function that solves for the rows of `_by_row`'s matrices."""
-        n = self.n_features - self.has_bias
+        n, K = self.n_features - self.has_bias, self.n_classes
 
         def preconditioner(*vectors: Array) -> list[Array]:
-            solved = solve(np.concatenate([self._by_row(v) for v in vectors]))
-            parts = np.split(solved, len(vectors))
+            if len(vectors) == 1:
+                rows = self._by_row(vectors[0])
+            else:
+                rows = np.concatenate([self._by_row(v) for v in vectors])
+            solved = solve(rows)
+            parts = (solved[i * K : (i + 1) * K] for i in range(len(vectors)))
             return [
                 self.centred.without_shift(flatten(W[:, :n], W[:, n] if self.has_bias else None))
                 for W in parts
