@@ -55,7 +55,8 @@ def minimize(
     """Minimise until no entry of ∇J, in the original coordinates, exceeds ``tol``.
 
     It starts at ``start`` (W, b), by default at zeros, or goes on exactly from the ``state`` that
-    an earlier run on the same data was in. "auto" begins with L-BFGS and changes to Newton's method
+    an earlier run on the same data was in. With both, ``start`` is expected to be closer to the
+    minimum than the state, and what the state knows of the curvature is taken along. "auto" begins with L-BFGS and changes to Newton's method
     where convergence is slow. ``progress`` is called after every iteration, the last of which is
     returned; a KeyboardInterrupt ends the run with the message `INTERRUPTED`. Problems of the same
     rows that differ in λ or in the weights of rows may share the ``sample``, and with it most of
@@ -81,8 +82,9 @@ def minimize(
             lower_bound=0.0,
             progress=None if progress is None else lambda s: progress(Iterate(s, centred)),
         )
-        if state is None:
-            state = task.start(problem.zeros() if start is None else centred.start(*start))
+        if state is None or start is not None:
+            begun = task.start(problem.zeros() if start is None else centred.start(*start))
+            state = begun if state is None else solvers.moved(state, begun, task)
         try:
             solvers.minimize(task, state, solver)
         except KeyboardInterrupt:

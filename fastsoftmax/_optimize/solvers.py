@@ -80,7 +80,8 @@ class State:
     def has_settled(self, steps: int = _SETTLED_STEPS) -> bool:
         """Whether in each of the last ``steps`` iterations the loss has hardly fallen."""
         falls = [a - b for a, b in itertools.pairwise(self.losses[-1 - steps :])]
-        return bool(falls) and max(*falls, *self.gains[-steps:]) <= self.small_fall
+        falls += self.gains[-steps:]
+        return bool(falls) and max(falls) <= self.small_fall
 
     def has_stalled(self, noise: float) -> bool:
         """Whether neither loss nor gradient gets smaller any more: what is left is rounding.
@@ -153,6 +154,20 @@ class Minimization:
             state.message = "max_iter reached"
             return False
         return state.is_finite
+
+
+def moved(state: State, start: State, task: Minimization) -> State:
+    """Return a state at the point of ``start`` that knows the steps of ``state``.
+
+    The loss has settled there if the first step is expected to gain as little as in a settled one.
+    """
+    known = {name: getattr(state, name) for name in ("steps", "changes", "curvatures", "newton")}
+    start = dataclasses.replace(start, **known)
+    preconditioner = task.preconditioner(None)
+    if preconditioner is not None:
+        gain = np.dot(start.gradient, _two_loops(start, preconditioner)) / 2
+        start.gains = [float(gain)]
+    return start
 
 
 def minimize(task: Minimization, state: State, solver: str = "auto") -> State:
