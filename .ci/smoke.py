@@ -28,7 +28,7 @@ others = {top for top in tops if not top.endswith(".dist-info")} - {"fastsoftmax
 assert not others, f"the wheel has more than the package: {others}"
 
 with tempfile.TemporaryDirectory() as cache:
-    # What the wheel has object code of is not compiled, with the Python and the Numba that built it.
+    # What the wheel has object code of is not compiled, with the Python and Numba that built it.
     call = "import fastsoftmax as fs; fs.softmax([[1.0, 2.0]], axis=1)"
     environment = os.environ | {"NUMBA_CACHE_DIR": cache}
     subprocess.run([sys.executable, "-I", "-c", call], env=environment, check=True)

@@ -12,6 +12,7 @@ import fastsoftmax.reference as reference
 from fastsoftmax._evaluation import validate
 from fastsoftmax._evaluation.backend import jit_disabled
 from fastsoftmax._evaluation.docs import fill_in
+from fastsoftmax._kernels.modes import LOG_SOFTMAX, LOGSUMEXP, SOFTMAX
 from fastsoftmax.reference import Array
 
 Axis = int | tuple[int, ...] | None
@@ -67,7 +68,7 @@ def softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None) ->
     array([[0.25, 0.75],
            [0.5 , 0.5 ]])
     """
-    return _elementwise("softmax", x, axis, out)
+    return _elementwise(SOFTMAX, x, axis, out)
 
 
 @_shared
@@ -86,7 +87,7 @@ def log_softmax(x: npt.ArrayLike, axis: Axis = None, *, out: Array | None = None
     >>> log_softmax([0.0, -1000.0])
     array([    0., -1000.])
     """
-    return _elementwise("log_softmax", x, axis, out)
+    return _elementwise(LOG_SOFTMAX, x, axis, out)
 
 
 def logsumexp(
@@ -142,7 +143,7 @@ def logsumexp(
         if isinstance(axis, int):
             del kept[axis]
         result = np.empty(kept, array.dtype)
-        _call_direct(array, result, axis, "LOGSUMEXP")
+        _call_direct(array, result, axis, LOGSUMEXP)
         return result[()]
     axis = validate.as_axis(axis, array.ndim)
     keepdims = validate.as_flag(keepdims, "keepdims")
@@ -150,7 +151,7 @@ def logsumexp(
     if b is not None or return_sign or not _fast(array, axis):
         return _by_reference("a", reference.logsumexp, a, axis, b, keepdims, return_sign)
     axes = reference.normalize_axes(axis, array.ndim)
-    result = _by_kernel(array, axes, "LOGSUMEXP")
+    result = _by_kernel(array, axes, LOGSUMEXP)
     result = result.astype(reference.sum_dtype(array.dtype), copy=False)
     return (result if keepdims else result.squeeze(axes))[()]
 
@@ -210,14 +211,14 @@ def _is_direct(x: Array, axis: Axis) -> bool:
     )
 
 
-def _call_direct(x: Array, out: Array, axis: Axis, mode: str) -> None:
+def _call_direct(x: Array, out: Array, axis: Axis, mode: int) -> None:
     """Fill ``out`` with the results along an axis, by the kernels that take arrays as they are."""
     kernels = _kernels()
     if isinstance(axis, int) and axis not in (-1, x.ndim - 1):
-        kernels.columns(x, out, _around(x, (axis % x.ndim,)), getattr(kernels, mode))
+        kernels.columns(x, out, _around(x, (axis % x.ndim,)), mode)
     else:
         n = x.size if axis is None else x.shape[-1]
-        kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, getattr(kernels, mode))
+        kernels.direct_rows(x.reshape(-1), out.reshape(-1), n, mode)
 
 
 def _around(x: Array, axes: Sequence[int]) -> tuple[int, int, int]:
@@ -227,43 +228,49 @@ def _around(x: Array, axes: Sequence[int]) -> tuple[int, int, int]:
     return math.prod(shape[:first]), math.prod(shape[first:stop]), math.prod(shape[stop:])
 
 
-def _elementwise(name: str, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Array:
+def _elementwise(mode: int, x: npt.ArrayLike, axis: Axis, out: Array | None) -> Array:
     """Return softmax or log_softmax of x."""
+    kernels = _kernels()
+    if kernels is not None:
+        quick: Array | None = kernels.quick_rows(x, axis, out, mode)
+        if quick is not None:
+            return quick
     array = _as_numbers(x, "x")
     if out is not None:
         validate.check_out(out, array.shape, reference.exp_dtype(array.dtype))
         validate.check_overlap(out, array, "x")
     if (out is None or out.flags.c_contiguous) and _is_direct(array, axis):
         result = np.empty(array.shape, array.dtype) if out is None else out
-        _call_direct(array, result, axis, name.upper())
+        _call_direct(array, result, axis, mode)
         return result
     axis = validate.as_axis(axis, array.ndim)
     if _fast(array, axis):
         axes = reference.normalize_axes(axis, array.ndim)
-        result = _by_kernel(array, axes, name.upper(), out)
+        result = _by_kernel(array, axes, mode, out)
         result = result.astype(reference.exp_dtype(array.dtype), copy=False)
     else:
-        result = _by_reference("x", getattr(reference, name), array, axis)
+        function = reference.softmax if mode == SOFTMAX else reference.log_softmax
+        result = _by_reference("x", function, array, axis)
     if out is None or result is out:
         return result
     out[...] = result
     return out
 
 
-def _by_kernel(x: Array, axes: tuple[int, ...], mode: str, out: Array | None = None) -> Array:
+def _by_kernel(x: Array, axes: tuple[int, ...], mode: int, out: Array | None = None) -> Array:
     """Run a kernel in its compute dtype; sums keep their axes. The result may be ``out`` itself."""
     kernels = _kernels()
     canonical, shape, order = _canonical(x, axes)
     target_shape: tuple[int, ...] = canonical.shape
-    if mode == "LOGSUMEXP":
+    if mode == LOGSUMEXP:
         target_shape = canonical.shape[::2]
         shape = tuple(1 if i in axes else n for i, n in zip(order, shape, strict=True))
     direct = out is not None and out.flags.c_contiguous and out.dtype == canonical.dtype
     if out is not None and direct and order == tuple(range(x.ndim)):
-        kernels.reduce_or_map(canonical, out.reshape(target_shape), getattr(kernels, mode))
+        kernels.reduce_or_map(canonical, out.reshape(target_shape), mode)
         return out
     target = np.empty(target_shape, canonical.dtype)
-    kernels.reduce_or_map(canonical, target, getattr(kernels, mode))
+    kernels.reduce_or_map(canonical, target, mode)
     return target.reshape(shape).transpose(np.argsort(order))
 
 

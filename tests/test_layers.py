@@ -32,7 +32,7 @@ KERNELS = [
     {"team"},
     {"vector"},
     {"jit"},
-    {"cache"},
+    {"objects", "cache"},
     {"modes"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -22,6 +22,8 @@ from fastsoftmax._kernels.jit import native_address
 from fastsoftmax._kernels.tasks import ALONE, Crew, call_in_parallel
 from fastsoftmax._kernels.team import BOARD_BYTES, SEMAPHORE, serve, stop
 
+ALL = 1 << 30  # workers: as many as there are threads
+
 
 def n_threads() -> int:
     """Numba's thread count for the calling thread."""
@@ -29,20 +31,26 @@ def n_threads() -> int:
     return int(numba.get_num_threads() if _numba_runs() else numba.config.NUMBA_NUM_THREADS)
 
 
-def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> Any:
+def run(kernel: Any, *arguments: Any, n_workers: int = ALL, short: bool = False) -> Any:
     """Call a kernel that shares its tasks out, on up to ``n_workers`` threads.
 
-    If it is ``short``, no sleeping helper is woken for it, but for calls in close succession: to
-    wake one takes as long as the call.
+    If it is ``short``, it has helpers only in close succession to another call: to wake one that
+    sleeps takes as long as the call.
     """
     global _last_end
     if n_workers < 2:
         return kernel(*arguments, ALONE)
-    if uses_team():
-        try:
-            return kernel(*arguments, _team_of(n_workers, short))
-        finally:
-            _last_end = time.perf_counter()
+    try:
+        if short and time.perf_counter() - _last_end >= _CLOSE:
+            return kernel(*arguments, ALONE)
+        if n_workers == ALL:
+            n_workers = n_threads()
+        if n_workers < 2:
+            return kernel(*arguments, ALONE)
+        if uses_team():
+            return kernel(*arguments, _team_of(n_workers))
+    finally:
+        _last_end = time.perf_counter()
     with _numbas_crew(n_workers) as crew:
         return kernel(*arguments, crew)
 
@@ -83,16 +91,13 @@ class Team:
 
 _team: Team | None = None
 _starting = threading.Lock()
-_last_end = 0.0  # of a call of the team
+_last_end = 0.0  # of a call that several threads share, or would have shared
 _CLOSE = 150e-6  # seconds from the end of a call to the next one, in close succession
 
 
-def _team_of(n_workers: int, short: bool) -> Crew:
-    """Return the team, with helpers enough for so many workers, or the caller alone."""
+def _team_of(n_workers: int) -> Crew:
+    """Return the team, with helpers enough for so many workers."""
     global _team
-    wakes = not short or time.perf_counter() - _last_end < _CLOSE
-    if _team is None and not wakes:  # there is nobody who might help
-        return ALONE
     if _team is None:
         with _starting:
             if _team is None:
@@ -100,7 +105,7 @@ def _team_of(n_workers: int, short: bool) -> Crew:
                 atexit.register(_team.disband)
     if len(_team.helpers) < n_workers - 1:
         _team.grow(n_workers - 1)
-    return Crew(n_workers, _team.board, wakes, 0)
+    return Crew(n_workers, _team.board, 0)
 
 
 @functools.cache
@@ -134,7 +139,7 @@ def _numbas_crew(n_workers: int) -> Iterator[Crew]:
     if _forked_after_numba:
         yield ALONE
         return
-    several = Crew(n_workers, 0, False, native_address(call_in_parallel, (0, 0, 0)))
+    several = Crew(n_workers, 0, native_address(call_in_parallel, (0, 0, 0)))
     if _is_reentrant():
         yield several
         return

@@ -22,11 +22,10 @@ class Crew(NamedTuple):
 
     n_workers: int  # the caller among them
     board: int  # address of the team's board, see `fastsoftmax._kernels.team`
-    wakes: bool  # helpers that sleep are woken
     loop: int  # address of `call_in_parallel`, which is used where it is not 0
 
 
-ALONE = Crew(1, 0, False, 0)
+ALONE = Crew(1, 0, 0)
 
 
 @helper
@@ -57,4 +56,4 @@ def share_out(call, crew):
     elif crew.loop != 0:
         call_at(crew.loop, (unpacker, data, crew.n_workers))
     else:
-        work_with_team(crew.board, unpacker, data, crew.n_workers - 1, crew.wakes)
+        work_with_team(crew.board, unpacker, data, crew.n_workers - 1)

@@ -69,11 +69,8 @@ def _wake_some(board):
 
 
 @helper
-def work_with_team(board, unpacker, data, n_helpers, wakes):
-    """Make a packed call, together with up to ``n_helpers`` helpers.
-
-    If it ``wakes`` none, those may help that still wait for a job before they sleep.
-    """
+def work_with_team(board, unpacker, data, n_helpers):
+    """Make a packed call, together with up to ``n_helpers`` helpers."""
     if not replace(_place(board, OWNER), 0, 1):
         make_call(unpacker, data)
         return
@@ -84,8 +81,7 @@ def work_with_team(board, unpacker, data, n_helpers, wakes):
     _place(board, CORE)[0] = _sched_getcpu()
     fetch_add(_place(board, GATE), _OPEN)
     fetch_add(_place(board, TICKET), 1)
-    if wakes:
-        _wake_some(board)
+    _wake_some(board)
     make_call(unpacker, data)
     fetch_add(_place(board, GATE), -_OPEN)
     waited = 0

@@ -56,11 +56,11 @@ def minimize(
 
     It starts at ``start`` (W, b), by default at zeros, or goes on exactly from the ``state`` that
     an earlier run on the same data was in. With both, ``start`` is expected to be closer to the
-    minimum than the state, and what the state knows of the curvature is taken along. "auto" begins with L-BFGS and changes to Newton's method
-    where convergence is slow. ``progress`` is called after every iteration, the last of which is
-    returned; a KeyboardInterrupt ends the run with the message `INTERRUPTED`. Problems of the same
-    rows that differ in λ or in the weights of rows may share the ``sample``, and with it most of
-    the work that preconditioners are.
+    minimum than the state, and what the state knows of the curvature is taken along. "auto" begins
+    with L-BFGS and changes to Newton's method where convergence is slow. ``progress`` is called
+    after every iteration, the last of which is returned; a KeyboardInterrupt ends the run with the
+    message `INTERRUPTED`. Problems of the same rows that differ in λ or in the weights of rows may
+    share the ``sample``, and with it most of the work that preconditioners are.
     """
     # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():

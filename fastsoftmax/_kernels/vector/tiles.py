@@ -72,10 +72,9 @@ def _contract(typingctx, shape, a, b, c, start, ahead):
 
 
 def _emit_tile(builder, size, lanes, steps, operands):
-    """Emit the loops for a tile whose size is (rows, vectors): over depth, and over runs, if any."""
-    (height, width), (a, a_row, a_step, *a_run), (b, b_row, *b_run), c, (start, start_row), (
-        ahead, pace,
-    ) = size, *operands  # fmt: skip
+    """Emit the loops of a tile of (rows, vectors): over the depth, and over runs, if there are."""
+    (height, width), c = size, operands[2]
+    (a, a_row, a_step, *a_run), (b, b_row, *b_run), _, (start, start_row), (ahead, pace) = operands
     a_rows = [emit.row(builder, a, i, a_row) for i in range(height)]
     places = list(product(range(height), range(width)))
     zeros = ir.VectorType(a.type.pointee, lanes)(0.0)
