@@ -32,7 +32,8 @@ KERNELS = [
     {"team"},
     {"vector"},
     {"jit"},
-    {"objects", "cache"},
+    {"cache"},
+    {"objects"},
     {"modes"},
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
