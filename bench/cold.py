@@ -84,7 +84,8 @@ def main() -> None:
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as package:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*install, "--target", package, str(ROOT)], check=True)
+        built = os.environ | {"FASTSOFTMAX_OBJECTS": "own"}
+        subprocess.run([*install, "--target", package, str(ROOT)], env=built, check=True)
         for line in rows(package, repeats):
             lines.append(line)
             print(line, flush=True)

@@ -1,5 +1,6 @@
 """Compile the common kernels before they are needed."""
 
+import importlib
 import os
 import pickle
 import shutil
@@ -12,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._evaluation.threads import n_threads
@@ -123,14 +123,22 @@ def prepare(parts: list[str]) -> None:
 # ----------------------------------------------------------------------- object code for the wheel
 
 
+# What must not depend on the environment of whoever builds: two threads call all kernels.
+PLAIN = {
+    "FASTSOFTMAX_OBJECTS": "none", "FASTSOFTMAX_THREADS": "team", "NUMBA_NUM_THREADS": "2",
+    "NUMBA_DISABLE_JIT": "0", "NUMBA_OPT": "3", "NUMBA_BOUNDSCHECK": "0",
+}  # fmt: skip
+
+
 def make_object_code(levels: str) -> None:
     """Compile the common kernels for "all" levels of x86-64, or this CPU's "own".
 
     The results go to `objects.FOLDER`. This CPU's kernels are compiled by calling them, and those
     of other levels, which may be beyond this CPU, for the same signatures.
     """
-    shutil.rmtree(objects.FOLDER, ignore_errors=True)
     own = objects.own_level()
+    if own is None and levels == "all":
+        raise RuntimeError("this CPU has none of the levels, whose kernels are compiled by its own")
     if own is None:
         return
     wanted = [own] if levels == "own" else [own, *(objects.LEVELS.keys() - {own})]
@@ -139,16 +147,17 @@ def make_object_code(levels: str) -> None:
     with tempfile.TemporaryDirectory() as cache:
         for level in wanted:
             cpu, features = objects.target_of(level)
-            target = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+            environment = PLAIN | {
+                "NUMBA_CACHE_DIR": cache, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features,
+            }  # fmt: skip
             function = "prepare_and_list" if level == own else "compile_listed"
             processes = [
-                _start(function, [cache, str(i), *parts[i::n_processes]],
-                       NUMBA_CACHE_DIR=cache, FASTSOFTMAX_OBJECTS="none", **target)
+                _start(function, [cache, str(i), *parts[i::n_processes]], **environment)
                 for i in range(n_processes)
-            ]  # fmt: skip
+            ]
             if any([process.wait() for process in processes]):
                 raise RuntimeError(f"{level}: the kernels could not be compiled")
-        objects.FOLDER.mkdir()
+        objects.FOLDER.mkdir(exist_ok=True)
         for path in Path(cache).rglob("*.nbc"):
             shutil.copy(path, objects.FOLDER)
 
@@ -165,13 +174,14 @@ def compile_listed(arguments: list[str]) -> None:
     """Compile the signatures that such a file lists."""
     for module, name, signatures in pickle.loads(Path(*arguments[:2]).read_bytes()):
         for signature in signatures:
-            getattr(sys.modules[module], name).compile(signature)
+            getattr(importlib.import_module(module), name).compile(signature)
 
 
 def _kernels() -> Iterator[tuple[tuple[str, str], Any]]:
-    """All kernels: (module, name), and Numba's dispatcher."""
+    """All kernels that are kept on disk: (module, name), and Numba's dispatcher."""
     for module, content in list(sys.modules.items()):
         if module.startswith("fastsoftmax._kernels."):
             for name, value in vars(content).items():
-                if isinstance(value, Dispatcher) and value.__module__ == module:
+                is_cached = hasattr(getattr(value, "_cache", None), "_cache_file")
+                if is_cached and value.__module__ == module:
                     yield (module, name), value

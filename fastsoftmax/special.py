@@ -175,8 +175,6 @@ def _by_reference(argument: str, function: Any, *arguments: Any) -> Any:
         raise kind(f"{argument}: {error}") from None
 
 
-# Up to here the call's own cost shows: few rows take the shortest way to a kernel.
-_DIRECT = 500_000
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -200,7 +198,7 @@ def _fast(x: Array, axis: Axis) -> bool:
 def _is_direct(x: Array, axis: Axis) -> bool:
     """Whether `_call_direct` takes it: few contiguous floats, one axis or all of them."""
     return (
-        0 < x.size <= _DIRECT
+        0 < x.size
         and x.dtype in _FLOATS
         and x.ndim > 0
         and (axis is None or (type(axis) is int and -x.ndim <= axis < x.ndim))
@@ -208,6 +206,7 @@ def _is_direct(x: Array, axis: Axis) -> bool:
         and x.flags.writeable  # Numba compiles anew for read-only arrays
         and x.flags.aligned
         and _kernels() is not None
+        and x.size <= _kernels().QUICK_ELEMENTS
     )
 
 

@@ -30,7 +30,7 @@ QUICK_ELEMENTS = 500_000  # up to here a call's own cost shows
 # there are _CHUNKS of them, enough for every thread. A chunk has at least _CHUNK_ROWS rows, as
 # three are in flight, but never more than a quarter of all.
 _CHUNK_BYTES, _CHUNKS, _CHUNK_ROWS = (256 << 10, 1 << 20), 32, 8
-_DIRECT_CHUNKS = 16  # of arrays that are taken as they are
+_DIRECT_CHUNKS = 16  # of the rows that `direct_rows` takes
 # Results from here on will not fit the caches: writing past them saves reading what they replace.
 _STREAMED_BYTES = 4 << 20
 # A row this long is cut into columns where there may be fewer rows than threads.
@@ -114,8 +114,9 @@ def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:
     if x.size < _DIRECT_SERIAL:
         run_flat_rows(x, out, n, mode, few, n_rows, ALONE)
     else:
-        chunk = -(-n_rows // _DIRECT_CHUNKS)
-        run(run_flat_rows, x, out, n, mode, few, chunk, short=x.size < _SHORT)
+        chunks = min(n_rows, _DIRECT_CHUNKS)
+        arguments = (x, out, n, mode, few, -(-n_rows // chunks))
+        run(run_flat_rows, *arguments, n_workers=chunks, short=x.size < _SHORT)
 
 
 def columns(x: Array, out: Array, shape: tuple[int, int, int], mode: int) -> None:

@@ -22,8 +22,6 @@ from fastsoftmax._kernels.jit import native_address
 from fastsoftmax._kernels.tasks import ALONE, Crew, call_in_parallel
 from fastsoftmax._kernels.team import BOARD_BYTES, SEMAPHORE, serve, stop
 
-ALL = 1 << 30  # workers: as many as there are threads
-
 
 def n_threads() -> int:
     """Numba's thread count for the calling thread."""
@@ -31,8 +29,8 @@ def n_threads() -> int:
     return int(numba.get_num_threads() if _numba_runs() else numba.config.NUMBA_NUM_THREADS)
 
 
-def run(kernel: Any, *arguments: Any, n_workers: int = ALL, short: bool = False) -> Any:
-    """Call a kernel that shares its tasks out, on up to ``n_workers`` threads.
+def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> Any:
+    """Call a kernel that shares its tasks out, on up to ``n_workers`` of Numba's thread count.
 
     If it is ``short``, it has helpers only in close succession to another call: to wake one that
     sleeps takes as long as the call.
@@ -40,19 +38,19 @@ def run(kernel: Any, *arguments: Any, n_workers: int = ALL, short: bool = False)
     global _last_end
     if n_workers < 2:
         return kernel(*arguments, ALONE)
+    ours = uses_team()
     try:
         if short and time.perf_counter() - _last_end >= _CLOSE:
             return kernel(*arguments, ALONE)
-        if n_workers == ALL:
-            n_workers = n_threads()
+        n_workers = min(n_workers, n_threads())
         if n_workers < 2:
             return kernel(*arguments, ALONE)
-        if uses_team():
+        if ours:
             return kernel(*arguments, _team_of(n_workers))
+        with _numbas_crew(n_workers) as crew:
+            return kernel(*arguments, crew)
     finally:
         _last_end = time.perf_counter()
-    with _numbas_crew(n_workers) as crew:
-        return kernel(*arguments, crew)
 
 
 # ------------------------------------------------------------------------------------- the team

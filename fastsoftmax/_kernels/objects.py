@@ -3,8 +3,9 @@
 Building a wheel compiles the common kernels for a level (`setup.py`, `fastsoftmax._warmup`). The
 results are files of the disk cache, as Numba makes them when NUMBA_CPU_NAME and NUMBA_CPU_FEATURES
 name the level. They serve on every CPU that has all features of the level and vectors no wider than
-it knows, with the version of Numba that compiled them. Elsewhere, and with FASTSOFTMAX_OBJECTS=none
-in the environment, kernels are compiled on first use. The bits are the same.
+it knows, with the versions of Numba and of Python that compiled them. Elsewhere, and with
+FASTSOFTMAX_OBJECTS=none in the environment, kernels are compiled on first use. The bits are the
+same.
 """
 
 import os

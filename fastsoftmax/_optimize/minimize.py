@@ -84,7 +84,12 @@ def minimize(
         )
         if state is None or start is not None:
             begun = task.start(problem.zeros() if start is None else centred.start(*start))
-            state = begun if state is None else solvers.moved(state, begun, task)
+            if state is None:
+                state = begun
+            elif begun.loss <= state.loss:
+                state = solvers.moved(state, begun, task)
+            else:  # it is farther away
+                state.n_evaluations += 1
         try:
             solvers.minimize(task, state, solver)
         except KeyboardInterrupt:

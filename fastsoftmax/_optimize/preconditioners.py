@@ -15,6 +15,7 @@ of words, N = 100,000 and D = 50,000, the 64, 256 and 1024 first features took 2
 passes.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,10 +71,15 @@ class Preconditioners:
     def __call__(self, v: Array | None) -> Preconditioner | None:
         """Return the preconditioner at ``v``; None where there is only the first one."""
         if v is None:
-            return self._bound() if self.has_gram else self._head()
+            return self.first
         if not self.follows:
             return self._head(v) if self.relies_on_renewed else None
         return self._full(v) if self.is_small else self._blocks(v)
+
+    @functools.cached_property
+    def first(self) -> Preconditioner:
+        """The preconditioner that depends on no point."""
+        return self._bound() if self.has_gram else self._head()
 
     def renewed(self, v: Array) -> Preconditioner | None:
         """Return correlations of features with the diagonal at ``v``, where these are renewed."""

@@ -159,12 +159,13 @@ class Minimization:
 def moved(state: State, start: State, task: Minimization) -> State:
     """Return a state at the point of ``start`` that knows the steps of ``state``.
 
-    The loss has settled there if the first step is expected to gain as little as in a settled one.
+    For L-BFGS the loss has settled there if the first step is expected to gain as little as in a
+    settled one.
     """
     known = {name: getattr(state, name) for name in ("steps", "changes", "curvatures", "newton")}
     start = dataclasses.replace(start, **known)
-    preconditioner = task.preconditioner(None)
-    if preconditioner is not None:
+    preconditioner = None if start.newton else task.preconditioner(None)
+    if preconditioner is not None and start.steps:
         gain = np.dot(start.gradient, _two_loops(start, preconditioner)) / 2
         start.gains = [float(gain)]
     return start

@@ -37,11 +37,12 @@ from fastsoftmax.reference import Array
 class LogisticRegressionCV(ScoresMixin, Theirs):  # type: ignore[misc]
     """Drop-in for ``sklearn.linear_model.LogisticRegressionCV``: change the import.
 
-    For every fold, `LogisticRegression` is fitted for the values of C in ascending order, each fit
-    starting where the one before it ended, and scored on the rows left out; then the best C is
-    fitted to all rows. Parameters, attributes, warnings and errors are scikit-learn's, of the
-    installed release. X is not copied, except for the rows that a fold leaves out, while they are
-    scored; float32 is computed in float32.
+    For every fold, `LogisticRegression` is fitted for the values of C in ascending order and scored
+    on the rows left out; then the best C is fitted to all rows. A fit begins where the one before
+    it ended, or, from the second fold on, where the folds before it lead one to expect its optimum.
+    Parameters, attributes, warnings and errors are scikit-learn's, of the installed release. X is
+    not copied, except for the rows that a fold leaves out, while they are scored; float32 is
+    computed in float32.
 
     L1 and elastic-net penalties, the dual problem and the solver "liblinear" are handed to
     scikit-learn's own `fit`, which takes as long as it takes; with ``verbose`` a line says so.
@@ -58,8 +59,8 @@ n_jobs, verbose, refit, intercept_scaling, random_state, use_legacy_attributes
     ----------
     coef_, intercept_, classes_, C_, Cs_, l1_ratio_, l1_ratios_, coefs_paths_, scores_, n_iter_, \
 n_features_in_, feature_names_in_
-        As in scikit-learn, in float64 as there. ``n_iter_`` is 0 where the solution for the C
-        before is good enough.
+        As in scikit-learn, in float64 as there. ``n_iter_`` is 0 where the point at which a
+        fit begins is good enough.
 
     Examples
     --------
@@ -278,9 +279,9 @@ def _as_Cs(Cs: Any) -> Array:
 
 
 def _along(before: Array, after: Array, here: Array) -> Array:
-    """Return where a path is expected to go from ``here``, if its guide goes from one to another.
+    """Where a path that is ``here`` is expected to go, if its guide goes from one point to another.
 
-    By how much the two differ is expected to grow as they do.
+    That is after + (here - before)·|after| / |before|: what they differ by grows as the guide does.
     """
     growth = np.linalg.norm(after) / max(float(np.linalg.norm(before)), 1e-300)
     return np.asarray(after + growth * (here - before))

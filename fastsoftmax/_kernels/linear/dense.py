@@ -48,8 +48,14 @@ from fastsoftmax._kernels.vector.simd import advance, as_pointer, lane_count, lo
 from fastsoftmax._kernels.vector.tiles import contract, contract_runs
 
 COPY_ABOVE_CLASSES = 48  # see `needs_copy`
-# Rows whose products are summed up in registers before they are added to the gradient: P of a panel
-# and a panel of X of these stay in L1.
+# Where a tile has few rows, and W is so large that each tile reads it from memory, so many rows go
+# through W together: by groups of its rows that take so many bytes, but have so many classes, or to
+# transpose X for each group takes too long. In float64 on AVX2 (2048, 256, 10000), (2048, 2048,
+# 1000) and (2048, 1024, 3000) took 0.5 to 0.8 of the time; with tiles of 32 rows, 0.9 to 1.2.
+FEW_TILE_ROWS, STREAMED_BYTES, TOGETHER_ROWS = 16, 4 << 20, 128
+WEIGHT_BYTES, GROUP_CLASSES = 256 << 10, 128
+# Rows whose products are summed up in registers before they are added to the gradient. On AVX2 P of
+# a panel and a panel of X of these fill a third of L1.
 SPAN_ROWS = 128
 GROUP_BYTES = 512 << 10  # of logits or P that are worked on at a time; L2 has room for twice that
 
@@ -145,6 +151,21 @@ def group_count(n_panels, rows, p):
 
 
 @helper
+def forward_order(problem, tile, p):
+    """(groups of classes, rows that go through each group together) of the forward product.
+
+    Logits in a direction overlap those of the next tile, so that they go one tile at a time.
+    """
+    panels = panel_count(problem.n_logits)
+    n_groups = group_count(panels, tile, p)
+    n_bytes = panels * HEIGHT * problem.n_features * (VECTOR_BYTES // lane_count(p))
+    if tile > FEW_TILE_ROWS or n_bytes <= STREAMED_BYTES or problem.mode == PRODUCT:
+        return n_groups, tile
+    n_groups = max(n_groups, min(n_bytes // WEIGHT_BYTES, panels * HEIGHT // GROUP_CLASSES))
+    return n_groups, TOGETHER_ROWS
+
+
+@helper
 def panels_of_group(group, n_groups, n_panels):
     """(first, stop) of the panels of classes that belong to a group."""
     return group * n_panels // n_groups, (group + 1) * n_panels // n_groups
@@ -204,7 +225,9 @@ def backward_panel(problem, block, q, classes, gradient, start, fresh, ahead, pa
     first = 0
     while first < block.rows:
         depth = min(tile, block.rows - first)
-        runs = max(min(SPAN_ROWS, block.rows - first) // tile, 1)
+        # A part of several blocks, see `shared`, has the sums of one block after another.
+        of_block = problem.block_rows - first % problem.block_rows
+        runs = max(min(SPAN_ROWS, of_block, block.rows - first) // tile, 1)
         x_tile = advance(block.x, q // WIDTH * block.panel_step + first * block.row_step)
         for panel in range(classes[0], classes[1]):
             k, height = panel_rows(panel, n_classes)
@@ -293,14 +316,17 @@ def accumulate_dense_block(problem, terms, number, following, gradient, fresh, s
     rows = min(problem.block_rows, problem.n_rows - first)
     block = make_block(problem, first, rows, packed, p)
     ahead, next_block = prefetch_of(problem, following, lanes)
-    n_groups = group_count(panel_count(problem.n_logits), tile, p)
-    for r in range(0, rows, tile):
+    n_groups, together = forward_order(problem, tile, p)
+    for start in range(0, rows, together):
+        stop = min(start + together, rows)
         for group in range(n_groups):
-            ahead = logits_of_group(
-                problem, block, r, group, n_groups, workspace, ahead, next_block
-            )
-        here = tile_of(problem, block, r, workspace)
-        loss += transform_tile(problem, terms, here, workspace.x_t)
+            for r in range(start, stop, tile):
+                ahead = logits_of_group(
+                    problem, block, r, group, n_groups, workspace, ahead, next_block
+                )
+        for r in range(start, stop, tile):
+            here = tile_of(problem, block, r, workspace)
+            loss += transform_tile(problem, terms, here, workspace.x_t)
     if problem.mode >= GRADIENT:
         add_bias_sums(problem, block, bias_sums(problem, g), fresh)
         end, _, step_bytes = next_block
