@@ -22,7 +22,7 @@ from fastsoftmax._kernels.linear.slots import run_slots
 # Of the last ones threads share few runs of blocks, see `linear/shared.py`: three of the last.
 SHAPES = [
     (20_000, 20, 3), (3001, 100, 10), (2000, 33, 130), (700, 257, 400), (70, 300, 301),
-    (2100, 90, 900),
+    (2100, 90, 900), (1500, 96, 3000),
 ]  # fmt: skip
 
 

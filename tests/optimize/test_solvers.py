@@ -224,3 +224,27 @@ def test_a_tol_that_rounding_keeps_out_of_reach_ends_the_run():
         last = minimize.minimize(problem, tol=1e-20, solver=solver, max_iter=5000)
         assert last.state.n_iter < 500
         assert last.state.message == solvers.EXHAUSTED
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-5, 10.0])
+def test_a_run_goes_on_from_a_point_that_is_expected_to_be_close(shift):
+    """A better point is gone on from, and a worse one costs an evaluation."""
+    X, y = noisy_problem(np.float64, 3000, 8, 4)
+    problems = [SoftmaxObjective(X, y, l2=l2).problem for l2 in (1e-1, 1e-2)]
+    last = minimize.minimize(problems[0], tol=1e-6)
+    best = minimize.minimize(problems[1], tol=1e-8)
+    W, b = best.parameters
+    sample, state = last.centred.sample, minimize.carried_over(last, problems[1].l2)
+    started = {"tol": 1e-4, "sample": sample, "state": state}
+    carried = minimize.minimize(problems[1], **started)
+    state = minimize.carried_over(last, problems[1].l2)
+    found = minimize.minimize(problems[1], **started | {"state": state, "start": (W + shift, b)})
+    found_far = minimize.minimize(
+        problems[1], **started | {"state": state, "start": (W * (1 + shift), b)}
+    )
+    assert found.state.n_iter == 0  # a shift common to all classes changes nothing
+    np.testing.assert_allclose(found_far.state.loss, best.state.loss, rtol=1e-5)
+    if shift < 1:
+        assert found_far.passes == 1
+    else:
+        assert found_far.passes == carried.passes + 1
