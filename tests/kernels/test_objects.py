@@ -1,7 +1,10 @@
 """Object code that comes with the package: for which CPUs it serves, and how it is found."""
 
+import collections
+
 import pytest
 
+from fastsoftmax import _warmup
 from fastsoftmax._kernels import objects
 from fastsoftmax._kernels.cache import KernelCacheFiles
 
@@ -63,3 +66,21 @@ def test_damaged_object_code_is_compiled_instead(damage, tmp_path, monkeypatch):
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if damage is None else damage)
     assert files.load(("float32", (TRIPLE, "znver3", V3), "hash")) is None
+
+
+@pytest.mark.slow
+def test_kernels_of_another_level_are_compiled_for_the_signatures_of_this_one(tmp_path):
+    own = objects.own_level()
+    if own is None:
+        pytest.skip("this CPU has no level of x86-64 that object code is made for")
+    for level in (own, *(objects.LEVELS.keys() - {own})):
+        cpu, features = objects.target_of(level)
+        target = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+        function = "prepare_and_list" if level == own else "compile_listed"
+        arguments = [str(tmp_path), "signatures", "losses:float32"]
+        process = _warmup._start(
+            function, arguments, **_warmup.PLAIN, NUMBA_CACHE_DIR=str(tmp_path), **target
+        )
+        assert process.wait() == 0
+    kernels = collections.Counter(path.name.split(".")[1] for path in tmp_path.rglob("*.nbc"))
+    assert kernels and all(n % len(objects.LEVELS) == 0 for n in kernels.values()), kernels
