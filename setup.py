@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -64,8 +65,10 @@ class Modules(build_py):
 
 def get_requires_for_build_wheel(config_settings: object = None) -> list[str]:
     """Name what compiles kernels, besides what setuptools asks for."""
-    numba = [] if WANTED == "none" else ["numba>=0.63,!=0.66.*"]
-    return [*build_meta.get_requires_for_build_wheel(config_settings), *numba]
+    needed = build_meta.get_requires_for_build_wheel(config_settings)
+    if WANTED != "none":
+        needed += tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
+    return needed
 
 
 if __name__ == "__main__":
