@@ -51,9 +51,9 @@ COPY_ABOVE_CLASSES = 48  # see `needs_copy`
 # Where a tile has at most FEW_TILE_ROWS rows and W takes more than STREAMED_BYTES, to read all of W
 # from memory for each tile takes longer than the products. TOGETHER_ROWS rows then share one group
 # of classes after another. The rows of W of a group take about WEIGHT_BYTES, which stay in L2, but
-# there are at least GROUP_CLASSES of them, since X is transposed again for each group. In float64 on
-# AVX2 (2048, 256, 10000), (2048, 2048, 1000) and (2048, 1024, 3000) took 0.5 to 0.8 of the time;
-# with tiles of 32 rows, in float32, 0.9 to 1.2.
+# there are at least GROUP_CLASSES of them, since X is transposed again for each group. In float64
+# on AVX2 (2048, 256, 10000), (2048, 2048, 1000) and (2048, 1024, 3000) took 0.5 to 0.8 of the time;
+# with tiles of 32 rows, in float32, 0.9 to 1.4.
 FEW_TILE_ROWS, STREAMED_BYTES, TOGETHER_ROWS = 16, 4 << 20, 128
 WEIGHT_BYTES, GROUP_CLASSES = 256 << 10, 128
 # Rows whose products are summed up in registers before they are added to the gradient. On AVX2 P of
