@@ -1,7 +1,5 @@
 """Run the row kernels on a canonical array (outer, n, inner), reduced over n."""
 
-from typing import Any
-
 import numpy as np
 
 from fastsoftmax._evaluation.memory import address, aligned
@@ -24,7 +22,6 @@ from fastsoftmax.reference import Array
 # Arrays of fewer elements are for one thread; the second number is for the kernels that are called
 # directly, with less ado. Arrays of fewer than _SHORT are done before another thread has woken up.
 _SERIAL_ELEMENTS, _DIRECT_SERIAL, _SHORT = 30_000, 16_000, 300_000
-QUICK_ELEMENTS = 500_000  # up to here a call's own cost shows
 # Bytes of a chunk, at least and at most. It is so large that beginning it, and waiting for what it
 # has streamed, does not count: softmax at (100k, 1000) took 8 % longer at 256 KiB. Between the two
 # there are _CHUNKS of them, enough for every thread. A chunk has at least _CHUNK_ROWS rows, as
@@ -37,7 +34,6 @@ _STREAMED_BYTES = 4 << 20
 _LONG_ROW, _FEW_ROWS = 1 << 17, 8
 # Arrays that tell kernels the dtype: for a read-only x itself Numba would compile anew.
 _LIKE = {code: np.empty(1, code) for code in "fd"}
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def reduce_or_map(x: Array, out: Array, mode: int) -> None:
@@ -79,32 +75,6 @@ def _draw_chunks(
 def _streams(x: Array, out: Array) -> bool:
     """Whether results that are as large as x are written past the caches."""
     return out.nbytes >= _STREAMED_BYTES and address(out) != address(x) and out.flags.aligned
-
-
-def quick_rows(x: Any, axis: Any, out: Any, mode: int) -> Array | None:
-    """Map few contiguous floats along their last axis, to ``out`` or to a new array.
-
-    All else, right or wrong, is left alone, and None is returned. After other work in the process
-    each function and each line of Python that a call needs comes from memory: at (64, 1000) after a
-    product of matrices the ordinary way took 330 us, this kernel alone 150.
-    """
-    if type(x) is not np.ndarray or type(axis) is not int or not x.flags.carray:
-        return None
-    dtype, shape = x.dtype, x.shape
-    if dtype is not _FLOAT32 and dtype is not _FLOAT64 or not 0 < x.size <= QUICK_ELEMENTS:
-        return None
-    if not shape or (axis != -1 and axis != len(shape) - 1):
-        return None
-    if out is None:
-        out = np.empty(shape, dtype)
-    elif out is not x:
-        if type(out) is not np.ndarray or out.dtype is not dtype or out.shape != shape:
-            return None
-        if not out.flags.carray or np.may_share_memory(x, out):
-            return None
-    direct_rows(x.reshape(-1), out.reshape(-1), shape[-1], mode)
-    result: Array = out
-    return result
 
 
 def direct_rows(x: Array, out: Array, n: int, mode: int) -> None:

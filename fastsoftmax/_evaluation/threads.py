@@ -38,12 +38,9 @@ def run(kernel: Any, *arguments: Any, n_workers: int, short: bool = False) -> An
     global _last_end
     if n_workers < 2:
         return kernel(*arguments, ALONE)
-    ours = uses_team()
+    ours, apart = uses_team(), short and time.perf_counter() - _last_end >= _CLOSE
     try:
-        if short and time.perf_counter() - _last_end >= _CLOSE:
-            return kernel(*arguments, ALONE)
-        n_workers = min(n_workers, n_threads())
-        if n_workers < 2:
+        if apart or (n_workers := min(n_workers, n_threads())) < 2:
             return kernel(*arguments, ALONE)
         if ours:
             return kernel(*arguments, _team_of(n_workers))

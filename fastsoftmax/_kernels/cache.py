@@ -33,7 +33,7 @@ class KernelCacheFiles:
     is damaged, or of another release, is compiled again. With Numba's files a truncated index
     stopped every call, a flipped bit could crash the process, and of two processes that started
     together one could load what the other had compiled for another signature. Where nothing can be
-    written, kernels stay uncached. What the folder lacks, the package may have brought along.
+    written, kernels stay uncached. The package may bring object code of what the folder lacks.
     """
 
     def __init__(self, folder: str, name: str, version: str) -> None:
@@ -41,7 +41,7 @@ class KernelCacheFiles:
         self.seal = f"{STAMP} {version}".encode()
 
     def load(self, key: Any) -> Any:
-        """Return what was saved for ``key``, or serves as well, or None.
+        """Return what was saved for ``key``, or object code of the package, or None.
 
         The key is Numba's: a signature, the target that it is for, and a hash of the kernel.
         """

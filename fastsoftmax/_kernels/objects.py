@@ -42,7 +42,7 @@ def level_for(features: str) -> str | None:
 
 
 def own_level() -> str | None:
-    """The level whose object code this CPU runs, or what NUMBA_CPU_FEATURES says of one."""
+    """The level whose object code Numba's target runs: this CPU, or that of NUMBA_CPU_FEATURES."""
     return level_for(cpu_target.target_context.codegen().magic_tuple()[2])
 
 

@@ -244,11 +244,7 @@ class Preconditioners:
         n, K = self.n_features - self.has_bias, self.n_classes
 
         def preconditioner(*vectors: Array) -> list[Array]:
-            if len(vectors) == 1:
-                rows = self._by_row(vectors[0])
-            else:
-                rows = np.concatenate([self._by_row(v) for v in vectors])
-            solved = solve(rows)
+            solved = solve(np.concatenate([self._by_row(v) for v in vectors]))
             parts = (solved[i * K : (i + 1) * K] for i in range(len(vectors)))
             return [
                 self.centred.without_shift(flatten(W[:, :n], W[:, n] if self.has_bias else None))

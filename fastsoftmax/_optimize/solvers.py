@@ -162,8 +162,13 @@ def moved(state: State, start: State, task: Minimization) -> State:
     For L-BFGS the loss has settled there if the first step is expected to gain as little as in a
     settled one.
     """
-    known = {name: getattr(state, name) for name in ("steps", "changes", "curvatures", "newton")}
-    start = dataclasses.replace(start, **known)
+    start = dataclasses.replace(
+        start,
+        steps=state.steps,
+        changes=state.changes,
+        curvatures=state.curvatures,
+        newton=state.newton,
+    )
     preconditioner = None if start.newton else task.preconditioner(None)
     if preconditioner is not None and start.steps:
         gain = np.dot(start.gradient, _two_loops(start, preconditioner)) / 2

@@ -81,19 +81,12 @@ def train(
 ) -> None:
     """Train on a data set, and say how well and how fast."""
     out.quiet = quiet
-    if not 0 < test_size < 1:
-        raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
-    if compare and (weight or class_weight):
-        raise ValueError("--compare: expected neither --weight nor --class-weight beside it")
-    if plot is not None:
-        check_plot(plot, [])
+    _check_options(test_size, compare and bool(weight or class_weight), plot)
     resume = _check_files(output, checkpoint, plot, resume)
     options: dict[str, Any] = {"format": format, "drop": split_names(drop), "weight": weight}
     options |= {"missing": missing, "max_categories": max_categories, "learn": False}
     options["zero_based"] = "auto" if zero_based is None else zero_based
-    source = _open(data, target, split_names(features), **options)
-    for path in filter(None, (output, checkpoint, plot)):
-        check_apart(path, source.files)
+    source = _open(data, target, split_names(features), (output, checkpoint, plot), **options)
     source.dtype = np.dtype(dtype)
     training, test = _split(source, test_size, seed, stream)
     compiled = _warm_up(np.dtype(dtype), source.n_bytes > _MEMORY_BYTES, _is_sparse(source))
@@ -120,8 +113,24 @@ def train(
         compare_fits(model, training, test)
 
 
-def _open(data: str, target: str | None, features: list[str] | None, **options: Any) -> ChunkSource:
-    """Open a data set to train on, of at least two classes."""
+def _check_options(test_size: float, weighted_comparison: bool, plot: Path | None) -> None:
+    """Check what can be checked before any file is opened."""
+    if not 0 < test_size < 1:
+        raise ValueError(f"--test-size: expected a number between 0 and 1, got {test_size}")
+    if weighted_comparison:
+        raise ValueError("--compare: expected neither --weight nor --class-weight beside it")
+    if plot is not None:
+        check_plot(plot, [])
+
+
+def _open(
+    data: str,
+    target: str | None,
+    features: list[str] | None,
+    written: tuple[Path | None, ...],
+    **options: Any,
+) -> ChunkSource:
+    """Open a data set of at least two classes, whose files are none of those to be written."""
     if data == "digits":
         unused = (target, features, options["drop"], options["weight"])
         if any(option is not None for option in unused) or options["missing"] != "error":
@@ -149,6 +158,8 @@ def _open(data: str, target: str | None, features: list[str] | None, **options: 
             f"many: training needs {n_bytes / 2**30:,.0f} GiB or more, and this machine has "
             f"{present / 2**30:,.0f}"
         )
+    for path in filter(None, written):
+        check_apart(path, source.files)
     return source
 
 
