@@ -56,25 +56,22 @@ def minimize(
 
     It starts at ``start`` (W, b), by default at zeros, or goes on exactly from the ``state`` that
     an earlier run on the same data was in. With both, ``start`` is expected to be closer to the
-    minimum than the state, and what the state knows of the curvature is taken along. "auto" begins
-    with L-BFGS and changes to Newton's method where convergence is slow. ``progress`` is called
-    after every iteration, the last of which is returned; a KeyboardInterrupt ends the run with the
-    message `INTERRUPTED`. Problems of the same rows that differ in λ or in the weights of rows may
-    share the ``sample``, and with it most of the work that preconditioners are.
+    minimum than the state, and what the state knows of the curvature is taken along. "auto" is
+    L-BFGS. ``progress`` is called after every iteration, the last of which is returned; a
+    KeyboardInterrupt ends the run with the message `INTERRUPTED`. Problems of the same rows that
+    differ in λ or in the weights of rows may share the ``sample``, and with it most of the work
+    that preconditioners are.
     """
     # Overflow, and NaN in the data, show in the loss and the gradient, which are looked at.
     with np.errstate(over="ignore", invalid="ignore"), one_blas_thread():
         centred = CentredProblem(problem, sample)
-        preconditioners = Preconditioners(centred)
 
         def norm(gradient: Array) -> float:
             return float(np.abs(centred.original_gradient(gradient)).max())
 
         task = solvers.Minimization(
             objective=centred,
-            preconditioner=preconditioners,
-            renewed=preconditioners.renewed,
-            relies_on_renewed=preconditioners.relies_on_renewed,
+            preconditioner=Preconditioners(centred),
             norm=norm,
             tol=tol,
             max_iter=max_iter,
@@ -86,6 +83,8 @@ def minimize(
             begun = task.start(problem.zeros() if start is None else centred.start(*start))
             if state is None:
                 state = begun
+                if state.x.any() and centred.sample.curvature is None:
+                    state.preconditioner_at = state.x
             elif begun.loss <= state.loss:
                 state = solvers.moved(state, begun, task)
             else:  # it is farther away
@@ -121,5 +120,4 @@ def carried_over(last: Iterate, l2: float) -> solvers.State:
         losses=[loss + added for loss in state.losses],
         # The loss may fall by about as much as the penalty has changed.
         gains=[*state.gains, abs(added)],
-        newton=state.newton,
     )

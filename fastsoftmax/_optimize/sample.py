@@ -1,11 +1,12 @@
 """A sample of the rows, of which means and preconditioners are made."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastsoftmax._evaluation.dataset import evenly
 from fastsoftmax._evaluation.problem import Problem
 from fastsoftmax.reference import Array
-from fastsoftmax.special import softmax
 
 # Rows that μ is made of: as many as have _MEAN_ENTRIES features together, within the two bounds.
 _MEAN_ROWS, _FEWEST_MEAN_ROWS, _MEAN_ENTRIES = 4096, 1024, 1 << 20
@@ -29,6 +30,19 @@ def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
     return np.asarray(mean if (mean**2 > variance).any() else np.zeros_like(mean))
 
 
+class Curvature(NamedTuple):
+    """Where a class curves the loss at some point, with weights q_k of rows; see `preconditioners`.
+
+    Features are those of x̃ times ``scale`` (D,). Without the penalty, it is the same for any λ.
+    """
+
+    total: Array  # (K,) Σ q_k
+    mean: Array  # (K, D)
+    variance: Array  # (K, D), within the class
+    covariance: Array  # (D, D), within the classes, summed with their weights
+    scale: Array
+
+
 class Sample:
     """Rows x̃ = (x - μ, 1) that preconditioners are made of, in the compute dtype.
 
@@ -46,6 +60,7 @@ class Sample:
         # sample: see `preconditioners`.
         self.bound: Array | None = None
         self.head: tuple[Array, Array] | None = None
+        self.curvature: Curvature | None = None
         self._X, self._weight = data.sample(max(int(_SAMPLE_BYTES / bytes_a_row), 1000))
         self.n_rows = int(self._X.shape[0])
         self.mean = np.zeros(problem.n_features)
@@ -71,17 +86,3 @@ class Sample:
         part = part if isinstance(part, np.ndarray) else part.toarray()
         np.subtract(part, mean.astype(self.dtype), out=out[:, :n_features])
         return out
-
-    def curvatures(self, W: Array) -> Array:
-        """1 - Σ_k p_k² of every row, for W (K, D + 1) of x̃."""
-        n_features = len(self.mean)
-        bias = W[:, n_features] - W[:, :n_features] @ self.mean if self.fit_intercept else 0.0
-        shift = np.asarray(bias, np.float32)[..., None]
-        W = np.ascontiguousarray(W[:, :n_features], np.float32)
-        out = np.empty(self.n_rows)
-        for first in range(0, self.n_rows, 8192):
-            part = slice(first, first + 8192)
-            logits = W @ self._X[part].astype(np.float32, copy=False).T
-            P = softmax(logits + shift, axis=0)
-            out[part] = 1 - np.einsum("ki,ki->i", P, P)
-        return np.maximum(out, 0)

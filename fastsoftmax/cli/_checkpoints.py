@@ -18,7 +18,7 @@ from fastsoftmax.reference import Array
 from fastsoftmax.sources._archives import read_arrays, read_headers
 
 _FORMAT = "fastsoftmax-checkpoint"
-_FORMAT_VERSION = 4
+_FORMAT_VERSION = 5
 _LISTS = ("steps", "changes")
 # Fields of a State that are arrays; the others are numbers and strings, stored as JSON.
 _ARRAYS = ("x", "gradient", "preconditioner_at", *_LISTS)

@@ -34,7 +34,6 @@ def test_every_iteration_can_be_gone_on_from(solver, tmp_path):
 
     options = {"solver": solver, "tol": 1e-6, "max_iter": 40}
     whole = minimize.minimize(obj.problem, progress=save, **options)
-    assert whole.state.newton == (solver == "auto")
     for number in sorted({0, 1, n_saved // 2, n_saved - 1}):
         state = load_checkpoint(tmp_path / f"{number}.npz", RUN, len(whole.state.x))
         resumed = minimize.minimize(obj.problem, state=state, **options)
@@ -79,7 +78,7 @@ def test_damaged_files_are_refused(tmp_path):
     np.savez(path, header=np.array(json.dumps(header)))
     with pytest.raises(ValueError, match="c.npz: checkpoint format 99"):
         load_checkpoint(path, RUN, SIZE)
-    np.savez(path, header=np.array(json.dumps({**header, "version": 4})))
+    np.savez(path, header=np.array(json.dumps({**header, "version": 5})))
     with pytest.raises(ValueError, match="c.npz: damaged checkpoint"):
         load_checkpoint(path, RUN, SIZE)
 

@@ -80,13 +80,12 @@ def test_few_passes_where_labels_are_noisy(dtype, solver):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_newton_takes_over_where_classes_separate(dtype):
+def test_few_passes_where_classes_separate(dtype):
     X, y = load_digits(return_X_y=True)
     obj = SoftmaxObjective(X.astype(dtype), y, l2=1e-6)
     last = minimize.minimize(obj.problem, tol=1e-5, max_iter=300)
-    assert last.state.newton
     assert last.gradient_norm <= 1e-5
-    assert last.passes < 400
+    assert last.passes < 120
 
 
 def test_sparse_and_wide_take_the_diagonal():
@@ -96,7 +95,7 @@ def test_sparse_and_wide_take_the_diagonal():
     wide = sparse.random_array((3000, 3000), density=0.01, format="csr", rng=0)
     wide = sparse.csr_array(sparse.hstack([sparse.csr_array(X), wide]))
     obj = SoftmaxObjective(wide, y, l2=1e-2)
-    assert not Preconditioners(CentredProblem(obj.problem)).follows
+    assert Preconditioners(CentredProblem(obj.problem)).is_wide
     last = minimize.minimize(obj.problem, tol=1e-5, max_iter=300)
     assert last.gradient_norm <= 1e-5
     same = minimize.minimize(
@@ -109,7 +108,7 @@ def test_frequent_features_of_a_wide_problem_are_taken_together(monkeypatch):
     X, y = noisy_problem(rows=4000, n_features=30)
     rare = sparse.random_array((4000, 2500), density=0.002, format="csr", rng=0)
     obj = SoftmaxObjective(sparse.csr_array(sparse.hstack([sparse.csr_array(X), rare])), y, l2=1e-4)
-    assert not Preconditioners(CentredProblem(obj.problem)).has_gram
+    assert Preconditioners(CentredProblem(obj.problem)).is_wide
     passes = {}
     for head in (1, 1024):
         monkeypatch.setattr("fastsoftmax._optimize.preconditioners._HEAD", head)
@@ -119,7 +118,7 @@ def test_frequent_features_of_a_wide_problem_are_taken_together(monkeypatch):
     assert passes[1024] < passes[1] / 2
 
 
-@pytest.mark.parametrize("stop_after", [1, 7, 16, 20])
+@pytest.mark.parametrize("stop_after", [1, 3, 4, 7, 16, 25])
 def test_a_state_goes_on_bit_by_bit(stop_after):
     X, y = load_digits(return_X_y=True)
     obj = SoftmaxObjective(X, y, l2=1e-6)
@@ -127,7 +126,7 @@ def test_a_state_goes_on_bit_by_bit(stop_after):
     whole = minimize.minimize(
         obj.problem, tol=1e-6, progress=lambda it: states.append(copy.deepcopy(it.state))
     )
-    assert whole.state.newton
+    assert whole.state.n_iter > 30
     resumed = minimize.minimize(obj.problem, tol=1e-6, state=states[stop_after])
     np.testing.assert_array_equal(resumed.state.x, whole.state.x)
     assert resumed.state.n_iter == whole.state.n_iter
@@ -147,7 +146,7 @@ def test_an_interruption_keeps_what_was_reached():
     assert last.state.loss < obj.value(obj.x0)
 
 
-def test_wide_problems_renew_their_metric(monkeypatch):
+def test_preconditioners_are_renewed(monkeypatch):
     rng = np.random.default_rng(0)
     X = sparse.random_array((2000, 300), density=0.05, format="csr", rng=rng, dtype=np.float64)
     y = (X @ rng.standard_normal((300, 4)) * 4 + rng.gumbel(size=(2000, 4))).argmax(axis=1)
@@ -157,8 +156,10 @@ def test_wide_problems_renew_their_metric(monkeypatch):
     last = minimize.minimize(
         obj.problem, tol=1e-8, progress=lambda iterate: states.append(copy.copy(iterate.state))
     )
-    assert states[14].preconditioner_at is None
-    assert states[15].preconditioner_at is states[14].x
+    assert states[3].preconditioner_at is None
+    assert states[4].preconditioner_at is states[3].x
+    assert states[9].preconditioner_at is states[3].x
+    assert states[10].preconditioner_at is states[9].x
     assert last.state.norms[-1] <= 1e-8
     resumed = minimize.minimize(obj.problem, tol=1e-8, state=copy.copy(states[17]))
     assert np.array_equal(resumed.state.x, last.state.x)
@@ -167,22 +168,15 @@ def test_wide_problems_renew_their_metric(monkeypatch):
 
 
 @pytest.mark.parametrize("C", [1.0, 100.0, 1e4, 1e6])
-def test_many_classes_share_their_correlations(C, monkeypatch):
-    """Blocks of few rows each are noise; the fit ends as near to the optimum without them."""
+def test_many_classes_that_separate(C):
     rng = np.random.default_rng(1)
     X, W = rng.standard_normal((2000, 30)), rng.standard_normal((100, 30))
     y = (X @ W.T * 3 + rng.gumbel(size=(2000, 100))).argmax(axis=1)
     obj = SoftmaxObjective(X, y, n_classes=100, l2=1 / (2 * C * len(X)))
-    built = []
-    monkeypatch.setattr(
-        "fastsoftmax._optimize.preconditioners.Preconditioners._blocks",
-        lambda *arguments: built.append(arguments),
-    )
     ours = minimize.minimize(obj.problem, tol=1e-4)
     best = minimize.minimize(obj.problem, tol=1e-9, max_iter=10_000)
-    assert not built
     assert ours.state.loss <= 1.1 * best.state.loss + 1e-4
-    assert ours.passes < 1000
+    assert ours.passes < 300
 
 
 def test_a_run_goes_on_with_another_penalty_without_an_evaluation():
@@ -210,7 +204,7 @@ def test_a_small_change_of_the_penalty_takes_no_pass_and_a_large_one_does(separa
     y = X[:, :4].argmax(axis=1) if separable else y
     problem = SoftmaxObjective(X, y, l2=1e-6).problem
     last = minimize.minimize(problem, tol=1e-4)
-    for factor, is_small in ((0.999, True), (0.1, not separable)):
+    for factor, is_small in ((0.999, True), (0.5, not separable)):
         problem = SoftmaxObjective(X, y, l2=factor * 1e-6).problem
         state = minimize.carried_over(last, problem.l2)
         after = minimize.minimize(problem, tol=1e-4, state=state, sample=last.centred.sample)
