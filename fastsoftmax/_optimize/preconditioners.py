@@ -1,7 +1,7 @@
 """Preconditioners for the solvers: approximate inverse Hessians of softmax regression.
 
 With x̃ = (x - μ, 1), the Hessian at w is Σ s·T·(diag p - p pᵀ) ⊗ x̃x̃ᵀ / Σs + 2λ. These
-approximations of it are used, each made of a sample of the rows for a pass's worth of work:
+approximations of it are used, each made of a sample of the rows for a few passes' worth of work:
 
     bound   √(1/2K)·Σ s·T·x̃x̃ᵀ / Σs + 2λ for every class, which depends on no point: with ½ in
             place of the root it would be nowhere less than the Hessian (Böhning, 1992)
@@ -9,15 +9,17 @@ approximations of it are used, each made of a sample of the rows for a pass's wo
             weights of rows, Σ q_k·x̃x̃ᵀ + 2λ follows from the sum of the weights, the means m_k and
             the covariance of the features. The class's own are the sum, the means and the
             variances; the correlations are those of all classes' covariances together
+    full    the Hessian at w, where it is small
     wide    for more than _MAX_FEATURES features: the correlations of those with the most curvature,
             in the bound, and the diagonal of the Hessian at w
 
-The first steps are made with the bound. Where the classes separate, the curvature at the optimum is
-far below it, and the others follow the iterate. At (20k, 128, 200) with C = 1, blocks of sampled
-rows of each class, or the whole Hessian where it was small, took 260 passes in Newton's method,
-and the pooled ones take 22 in L-BFGS; digits with noise (100k, 64, 10) at C = 500 took 471 passes
-with the whole Hessian and 61. For a bag of words, N = 100,000 and D = 50,000, the 64, 256 and 1024
-first features took 215, 167 and 118 passes.
+The first steps of a fit are made with the bound. Where classes separate, the curvature at the
+optimum is far below it, and the others follow the iterate. With blocks of sampled rows of each
+class in place of "pooled", and Newton's method, (20k, 128, 200) with C = 1 took 260 passes instead
+of 18. "full" is for small problems that have turned out to be slow: digits with noise
+(100k, 64, 10), to a loss 1e-6 above the lowest, took 231 passes with "pooled" alone, 174 with
+Newton's method, and 90 with both in L-BFGS. Of the wide, a bag of words with N = 100,000 and
+D = 50,000 took 215, 167 and 118 passes with its 64, 256 and 1024 first features.
 """
 
 import functools
@@ -33,7 +35,6 @@ from fastsoftmax._optimize.linalg import cholesky_solver
 from fastsoftmax._optimize.sample import Curvature
 from fastsoftmax._optimize.solvers import Preconditioner
 from fastsoftmax.reference import Array
-from fastsoftmax.special import softmax
 
 _MAX_FEATURES = 2048
 # Of a class among many, as a share of the mean of all: one that is settled hardly curves, and its
@@ -44,6 +45,11 @@ _LEAST_CURVATURE = 0.1
 # fewer the means of classes are noise: at (20k, 128, 200), C = 100, 24 and 20 took 52 passes, twice
 # as many rows as these 34, these 38; but at (50k, 100, 10) twice as many cost 7 passes.
 _ROWS_A_FEATURE, _ROWS_A_CLASS = 50, 25
+_MAX_FULL = 1600  # parameters K·D of a Hessian that is formed whole
+# How many passes the rows of a whole Hessian may cost: of (100k, 64, 10), 6 and 24 took as long.
+_FULL_PASSES = 12
+# Rows with much curvature are looked for among so many times the rows that are needed.
+_DRAWN_FROM = 16
 # Features of a wide problem whose correlations are taken into account.
 _HEAD = 1024
 
@@ -61,11 +67,17 @@ class Preconditioners:
         # errors grow by 1/λ.
         self.is_wide = self.n_features > min(_MAX_FEATURES, centred.sample.n_rows // 2)
 
-    def __call__(self, v: Array | None) -> Preconditioner:
-        """Return the preconditioner at ``v``, or the one to begin with."""
+    def __call__(self, v: Array | None, precise: bool) -> Preconditioner:
+        """Return the preconditioner at ``v``, or the one to begin with.
+
+        A ``precise`` one may cost more passes than the others save where few are to be made.
+        """
         if v is None:
             return self.first
-        return self._wide(v) if self.is_wide else self._pooled(v)
+        if self.is_wide:
+            return self._wide(v)
+        is_small = self.n_classes * self.n_features <= _MAX_FULL
+        return self._full(v) if precise and is_small else self._pooled(v)
 
     @functools.cached_property
     def first(self) -> Preconditioner:
@@ -74,17 +86,48 @@ class Preconditioners:
             return self._wide()
         return self._bound() if self.sample.curvature is None else self._pooled()
 
-    def _count(self, work: float, most: int) -> int:
-        """How many rows cost as much as a pass, at ``work`` multiply-adds a row."""
+    def _count(self, work: float, most: int, passes: int = 1) -> int:
+        """How many rows cost as much as ``passes`` passes, at ``work`` multiply-adds a row."""
         a_pass = 4.0 * self.problem.n_rows * self.n_features * self.n_classes
-        rows = max(a_pass / work, 8 * self.n_features, 2000)
+        rows = max(passes * a_pass / work, 8 * self.n_features, 2000)
         return int(min(rows, most, self.sample.n_rows))
 
-    def _damp(self, M: Array) -> Array:
+    def _drawn(self, W: Array, count: int) -> tuple[Array, Array]:
+        """Draw rows, and return their weights: the more a row curves at W, the likelier it is.
+
+        Where classes separate, only the few rows near the boundaries curve the objective, and of
+        evenly drawn rows hardly any is one of them: digits with noise (100k, 64, 10) took 197
+        passes with even rows, and 117 with these, to 1e-4 above the lowest loss.
+        """
+        sample = self.sample
+        rows = sample.evenly(min(_DRAWN_FROM * count, sample.n_rows))
+        some = self._curvatures(rows[:: max(len(rows) // 1024, 1)], W)
+        # Drawing pays where few rows have most of the curvature.
+        if len(rows) == count or some.sum() ** 2 > len(some) * np.square(some).sum() / 4:
+            rows = sample.evenly(count)
+            weight = sample.weights(rows)
+            return rows, weight / max(weight.sum(), 1e-300)
+        weight = sample.weights(rows)
+        weight /= max(weight.sum(), 1e-300)
+        importance = weight * self._curvatures(rows, W)
+        importance = 0.9 * importance / max(importance.sum(), 1e-300) + 0.1 * weight
+        edges = np.cumsum(importance)
+        places = (np.arange(count) + 0.5) / count * edges[-1]
+        taken = np.minimum(np.searchsorted(edges, places), len(rows) - 1)
+        return rows[taken], weight[taken] / importance[taken] * (edges[-1] / count)
+
+    def _curvatures(self, rows: Array, W: Array) -> Array:
+        """1 - Σ_k p_k² of some rows."""
+        parts = [rows[i : i + 1024] for i in range(0, len(rows), 1024)]
+        of_parts = [_probabilities(self.sample.rows(part), W) for part in parts]
+        squares = np.concatenate([np.einsum("ik,ik->i", P, P) for P in of_parts])
+        return np.asarray(np.maximum(1 - squares, 0))
+
+    def _damp(self, M: Array, floor: float = 1e-10) -> Array:
         """Add the penalty to a matrix Σ x̃x̃ᵀ, and as much as keeps it invertible at any scale."""
         diagonal = np.einsum("ii->i", M)
         diagonal[: len(M) - self.has_bias] += 2 * self.l2
-        diagonal *= 1 + 1e-10
+        diagonal *= 1 + floor
         diagonal[diagonal <= 0] = 1.0
         return M
 
@@ -115,8 +158,9 @@ class Preconditioners:
         curvature, n, K = self.sample.curvature, self.problem.n_features, self.n_classes
         assert curvature is not None
         total, mean, variance, covariance, scale = curvature
-        if not total.any() or not np.isfinite(covariance).all():
-            return self._bound()
+        everything = total.sum() + variance.sum() + covariance.sum()
+        if not (total.sum() > 1e-100 and np.isfinite(everything)):
+            return self._bound()  # nothing curves any more, or a square lies beyond float32
         common = np.einsum("ii->i", covariance) / total.sum()
         raised = np.maximum(total, _LEAST_CURVATURE * total.mean())[:, None]
         variance = raised * np.maximum(variance, _LEAST_CURVATURE * common)
@@ -156,12 +200,8 @@ class Preconditioners:
         square = 2 * np.einsum("ii->i", self._bound_gram())[:n]
         scale = 1 / np.sqrt(np.where(square > 0, square, 1.0))
         W = self._by_row(v)
-        bias = W[:, n].astype(np.float32) if self.has_bias else np.float32(0)
-        W = np.asarray(W[:, :n] / scale, np.float32)
         most = max(_ROWS_A_FEATURE * (n + 100), _ROWS_A_CLASS * K)
-        every = sample.evenly(self._count(n**2 / 2 + 3 * n * K, most))
-        weight = sample.weights(every)
-        weight = (weight / max(weight.sum(), 1e-300)).astype(np.float32)[:, None]
+        every, weight = self._drawn(W, self._count(n**2 / 2 + 3 * n * K, most))
         sums = np.zeros((K, 2 * n + 1))
 
         def fill(rows: slice, out: Array) -> None:
@@ -170,10 +210,8 @@ class Preconditioners:
             x = moments[:, :n]
             np.multiply(X[:, :n], scale.astype(X.dtype), out=x, casting="same_kind")
             np.square(x, out=moments[:, n : 2 * n])
-            q = x @ W.T
-            q += bias
-            softmax(q, axis=1, out=q)
-            q *= weight[rows] * (1 - q)
+            P = _probabilities(X, W)
+            q = (P * (1 - P) * weight[rows, None]).astype(np.float32)
             np.add(sums, q.T @ moments, out=sums)
             np.multiply(x, np.sqrt(np.maximum(q.sum(axis=1, keepdims=True), 0)), out=out)
 
@@ -184,6 +222,33 @@ class Preconditioners:
         variance = sums[:, n : 2 * n] / divisor - mean**2
         covariance = second - (mean * total[:, None]).T @ mean
         return Curvature(total, mean, variance, covariance, scale)
+
+    def _full(self, v: Array) -> Preconditioner:
+        """Make the preconditioner "full" at ``v``."""
+        n, K = self.n_features, self.n_classes
+        W, most = self._by_row(v), 100 * (n + 100)
+        rows, weight = self._drawn(W, self._count(float(n * K) ** 2 / 2, most, _FULL_PASSES))
+        X = self.sample.rows(rows)
+        P = _probabilities(X, W) * np.sqrt(weight)[:, None]
+        # A preconditioner needs no more digits than float32 has, and float64 takes twice the time.
+        x, p = X.astype(np.float32), P.astype(np.float32)
+
+        def fill(rows: slice, out: Array) -> None:
+            np.multiply(p[rows, :, None], x[rows, None, :], out=out.reshape(-1, K, n))
+
+        H = -gram(len(x), K * n, np.float32, fill)
+        # Between two classes H_kl = -Σ p_k p_l x̃x̃ᵀ; the blocks of a row of H sum up to zero.
+        by_class = H.reshape(K, n, K, n)
+        for k in range(K):
+            by_class[k, :, k] = 0
+            by_class[k, :, k] = self._damp(-by_class[k].sum(axis=1), 1e-6)
+        # In the direction of a shift common to all classes H is nearly singular; gradients have no
+        # part in that direction, so it may be made stiff.
+        stiffness = np.einsum("kiki->i", by_class) / K**2
+        for i in range(n):
+            by_class[:, i, :, i] += stiffness[i]
+        solve = cholesky_solver(H)
+        return self._by_class(lambda G: solve(G.reshape(-1, K * n)).reshape(G.shape))
 
     def _wide(self, v: Array | None = None) -> Preconditioner:
         """Make the preconditioner "wide" at ``v``, or with the diagonal of the bound.
@@ -250,6 +315,18 @@ class Preconditioners:
             ]
 
         return preconditioner
+
+
+def _probabilities(X: Array, W: Array) -> Array:
+    """Softmax of the rows of X Wᵀ.
+
+    The kernel of `softmax` is four times as fast, but may have to be compiled first.
+    """
+    P = X @ W.T.astype(X.dtype)
+    P -= P.max(axis=1, keepdims=True)
+    np.exp(P, out=P)
+    P /= P.sum(axis=1, keepdims=True)
+    return np.asarray(P)
 
 
 def _positive(diagonal: Array) -> Array:

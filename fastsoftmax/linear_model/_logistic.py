@@ -33,9 +33,8 @@ class LogisticRegression(ScoresMixin, Theirs):  # type: ignore[misc]
     Minimises the same function: :math:`\frac{1}{\sum_i s_i} \sum_i s_i \ell_i + \frac{1}{2C\sum_i
     s_i}‖W‖²`, multinomial for three classes and more, binomial with ``coef_`` of shape (1, D) for
     two; the penalty never touches the intercepts. Parameters, attributes, warnings and errors are
-    scikit-learn's, of the installed release. "lbfgs", "sag" and "saga" choose between L-BFGS and
-    Newton's method by themselves; "newton-cg" and "newton-cholesky" both run Newton's method with
-    conjugate gradients.
+    scikit-learn's, of the installed release. "lbfgs", "sag" and "saga" run L-BFGS, and
+    "newton-cg" and "newton-cholesky" Newton's method by conjugate gradients.
 
     L1 and elastic-net penalties, the dual problem and the solver "liblinear" are handed to
     scikit-learn's own `fit`, which takes as long as it takes; with ``verbose`` a line says so.

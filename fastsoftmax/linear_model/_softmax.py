@@ -40,8 +40,8 @@ class SoftmaxRegression(ScoresMixin, CallbackSupportMixin, ClassifierMixin, Base
     l2 : float, default 1e-4
         λ ≥ 0. scikit-learn's ``C`` corresponds to λ = 1/(2·C·Σs), for two classes to twice that.
     solver : {"auto", "lbfgs", "newton-cg"}, default "auto"
-        "auto" begins with L-BFGS and changes to Newton's method where convergence is slow, as it is
-        where the classes separate.
+        "auto" and "lbfgs" run L-BFGS, "newton-cg" Newton's method by conjugate gradients, which
+        as a rule takes more passes.
     tol : float, default 1e-4
         The fit ends when no entry of ∇J, in the original coordinates, exceeds it.
     max_iter : int, default 1000
