@@ -67,7 +67,7 @@ class Preconditioners:
         # errors grow by 1/λ.
         self.is_wide = self.n_features > min(_MAX_FEATURES, centred.sample.n_rows // 2)
 
-    def __call__(self, v: Array | None, precise: bool) -> Preconditioner:
+    def __call__(self, v: Array | None, precise: bool = False) -> Preconditioner:
         """Return the preconditioner at ``v``, or the one to begin with.
 
         A ``precise`` one may cost more passes than the others save where few are to be made.

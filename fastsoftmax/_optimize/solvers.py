@@ -28,8 +28,8 @@ _FEW_PRODUCTS = 8
 # factor. At (20k, 128, 200) with C = 0.1 first after 3, 4, 5 and 15 took 22, 21, 22 and 26 passes.
 _RENEWAL, _RENEWAL_GROWTH = 4, 2.5
 # A fit that takes so many iterations is a slow one. With 25, digits with noise (100k, 64, 10) took
-# 78 passes instead of 90 to a loss 1e-6 above the lowest, but to tol = 1e-4 at C = 500 they took 254
-# instead of 70.
+# 78 passes instead of 90 to a loss 1e-6 above the lowest, but with C = 500 and tol = 1e-4 they took
+# 254 instead of 70.
 _SLOW = 60
 # Whether the precision is exhausted shows in the last _WINDOW iterations.
 _WINDOW = 10

@@ -22,9 +22,10 @@ def within_factors(solve, centred, v):
     return found
 
 
-@pytest.mark.parametrize("kind", ["bound", "pooled", "wide"])
+@pytest.mark.parametrize("kind", ["bound", "pooled", "full", "wide"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_preconditioners_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatch):
+    monkeypatch.setattr("fastsoftmax._optimize.preconditioners._FULL_PASSES", 1e9)
     if kind == "wide":
         monkeypatch.setattr("fastsoftmax._optimize.preconditioners._MAX_FEATURES", 10)
     X, y = noisy_problem()
@@ -32,12 +33,14 @@ def test_preconditioners_approximate_the_inverse_hessian(kind, fit_intercept, mo
     centred = CentredProblem(obj.problem)
     made = Preconditioners(centred)
     v = minimize.minimize(obj.problem, tol=1e-6).state.x
-    ratios = within_factors(made.first if kind == "bound" else made(v), centred, v)
+    ratios = within_factors(made.first if kind == "bound" else made(v, kind == "full"), centred, v)
     assert min(ratios) > 0.05
     if kind == "bound":  # with ½ in its place M is nowhere less than the Hessian
         assert max(ratios) * np.sqrt(2 / obj.n_classes) <= 1 + 1e-6
     else:
-        assert max(ratios) < {"pooled": 3, "wide": 20}[kind]
+        assert max(ratios) < {"pooled": 3, "full": 1.01, "wide": 20}[kind]
+    if kind == "full":  # all rows were taken: it is the inverse
+        assert min(ratios) > 0.99
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -68,6 +71,25 @@ def test_pooled_blocks_are_those_of_the_hessian_where_covariances_are_equal(dtyp
         np.testing.assert_allclose(
             solve(u)[0], expected, rtol=1e-2, atol=1e-2 * abs(expected).max()
         )
+
+
+def test_rows_that_curve_are_drawn_and_weigh_as_much_as_all():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 3))
+    y = (X[:, 0] > 0) + 0  # classes that separate: only rows with X[:, 0] near 0 curve
+    problem = SoftmaxObjective(X, y, sample_weight=rng.uniform(0.5, 2, 20_000)).problem
+    centred = CentredProblem(problem)
+    W = np.array([[-20.0, 0, 0, 0], [20.0, 0, 0, 0]])
+    made = Preconditioners(centred)
+    rows, weight = made._drawn(W, 2000)
+    p = 1 / (1 + np.exp(-40 * X[:, 0]))
+    every = centred.sample.weights(np.arange(20_000))
+    whole = np.sum(every * p * (1 - p)) / every.sum()
+    np.testing.assert_allclose(np.sum(weight * (p * (1 - p))[rows]), whole, rtol=0.05)
+    assert np.sum(np.abs(X[rows, 0]) < 0.1) > 1000
+    even, weight = made._drawn(0 * W, 2000)
+    np.testing.assert_array_equal(even, centred.sample.evenly(2000))
+    np.testing.assert_allclose(weight.sum(), 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -28,7 +28,7 @@ class Quadratic:
         return self.A @ v
 
 
-def task_of(objective, preconditioner=lambda x: lambda *g: list(g), **options):
+def task_of(objective, preconditioner=lambda x, precise: lambda *g: list(g), **options):
     settings = {"tol": 1e-8, "max_iter": 100, "noise": 1e-16, **options}
     return solvers.Minimization(
         objective, preconditioner, lambda g: float(np.abs(g).max()), **settings
@@ -50,7 +50,7 @@ def test_solvers_know_nothing_of_data(solver):
 def test_the_right_preconditioner_needs_one_step(solver):
     A = np.array([[1e4, 3.0], [3.0, 1e-2]])
     inverse = np.linalg.inv(A)
-    task = task_of(Quadratic(A), lambda x: lambda *g: [inverse @ v for v in g], tol=1e-6)
+    task = task_of(Quadratic(A), lambda x, precise: lambda *g: [inverse @ v for v in g], tol=1e-6)
     state = solvers.minimize(task, task.start(np.zeros(2)), solver)
     assert state.n_iter <= 2  # the second one shows that there is nothing left to gain
 
