@@ -10,21 +10,19 @@ approximations of it are used, each made of a sample of the rows for a few passe
             the covariance of the features. The class's own are the sum, the means and the
             variances; the correlations are those of all classes' covariances together
     full    the Hessian at w, where it is small
-    wide    for more than _MAX_FEATURES features: the correlations of those with the most curvature,
-            in the bound, and the diagonal of the Hessian at w
+
+Of more than _MAX_FEATURES features only those with the most curvature are correlated.
 
 The first steps of a fit are made with the bound. Where classes separate, the curvature at the
 optimum is far below it, and the others follow the iterate. With blocks of sampled rows of each
 class in place of "pooled", and Newton's method, (20k, 128, 200) with C = 1 took 260 passes instead
 of 18. "full" is for small problems that have turned out to be slow: digits with noise
 (100k, 64, 10), to a loss 1e-6 above the lowest, took 231 passes with "pooled" alone, 174 with
-Newton's method, and 90 with both in L-BFGS. Of the wide, a bag of words with N = 100,000 and
-D = 50,000 took 215, 167 and 118 passes with its 64, 256 and 1024 first features.
+Newton's method, and 90 with both in L-BFGS.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -74,16 +72,12 @@ class Preconditioners:
         """
         if v is None:
             return self.first
-        if self.is_wide:
-            return self._wide(v)
         is_small = self.n_classes * self.n_features <= _MAX_FULL
-        return self._full(v) if precise and is_small else self._pooled(v)
+        return self._full(v) if precise and is_small and not self.is_wide else self._pooled(v)
 
     @functools.cached_property
     def first(self) -> Preconditioner:
         """The preconditioner to begin with: the last one of a problem with the same sample."""
-        if self.is_wide:
-            return self._wide()
         return self._bound() if self.sample.curvature is None else self._pooled()
 
     def _count(self, work: float, most: int, passes: int = 1) -> int:
@@ -133,6 +127,8 @@ class Preconditioners:
 
     def _bound(self) -> Preconditioner:
         """Make the preconditioner "bound"."""
+        if self.is_wide:
+            return self._wide_bound()
         # The first step of a fit from zero is made with it, where p(1 - p) is about 1/K: steps with
         # ½ are far too short there, and with 1/K too long. With the mean of the two,
         # (30k, 96, 1000), C = 1e-3, takes 11 passes; with ½ and 1/K it took 19 and 14.
@@ -154,26 +150,29 @@ class Preconditioners:
     def _pooled(self, v: Array | None = None) -> Preconditioner:
         """Make the preconditioner "pooled" at ``v``, or where the sample knows the curvature."""
         if v is not None:
-            self.sample.curvature = self._curvature(v)
+            take = self._wide_curvature if self.is_wide else self._curvature
+            self.sample.curvature = take(v)
         curvature, n, K = self.sample.curvature, self.problem.n_features, self.n_classes
         assert curvature is not None
-        total, mean, variance, covariance, scale = curvature
+        total, mean, variance, covariance, scale, head = curvature
         everything = total.sum() + variance.sum() + covariance.sum()
         if not (total.sum() > 1e-100 and np.isfinite(everything)):
             return self._bound()  # nothing curves any more, or a square lies beyond float32
-        common = np.einsum("ii->i", covariance) / total.sum()
         raised = np.maximum(total, _LEAST_CURVATURE * total.mean())[:, None]
-        variance = raised * np.maximum(variance, _LEAST_CURVATURE * common)
         penalty = 2 * self.l2 * scale**2
-        root = np.sqrt(_positive(variance + penalty))
+        root = np.sqrt(_positive(raised * variance + penalty))
         M = covariance.copy()
         diagonal = np.einsum("ii->i", M)
-        diagonal[:] = _positive((1 + 1e-10) * diagonal + K * penalty)
+        diagonal[:] = _positive((1 + 1e-10) * diagonal + K * penalty[head])
         correlate = cholesky_solver(M / np.sqrt(np.outer(diagonal, diagonal)))
 
         def within(G: Array) -> Array:
             """Solve for the covariances alone, for G (*, K, n)."""
-            return correlate((G / root).reshape(-1, n)).reshape(G.shape) / root
+            out = G / root
+            of_head = out[..., head]
+            by_row = of_head.reshape(out.size // n, len(M))
+            out[..., head] = correlate(by_row).reshape(of_head.shape)
+            return np.asarray(np.divide(out, root, out=out))
 
         if not self.has_bias:
             of_mean = within(mean)
@@ -219,9 +218,43 @@ class Preconditioners:
         total = np.maximum(sums[:, 2 * n], 0)
         divisor = np.where(total > 0, total, 1.0)[:, None]
         mean = sums[:, :n] / divisor
-        variance = sums[:, n : 2 * n] / divisor - mean**2
         covariance = second - (mean * total[:, None]).T @ mean
-        return Curvature(total, mean, variance, covariance, scale)
+        common = np.einsum("ii->i", covariance) / max(total.sum(), 1e-300)
+        variance = sums[:, n : 2 * n] / divisor - mean**2
+        variance = np.maximum(variance, _LEAST_CURVATURE * common)
+        return Curvature(total, mean, variance, covariance, scale, slice(None))
+
+    def _wide_curvature(self, v: Array) -> Curvature:
+        """Take the curvature at ``v``: squares of all rows, means and correlations of some.
+
+        With means and correlations of the bound, (50k, 50k, 20) took 47 passes instead of 25.
+        """
+        sample, n, K = self.sample, self.problem.n_features, self.n_classes
+        W, head = self._by_row(v), self._of_head()[0]
+        shift = -W[:, :n] @ sample.mean + (W[:, n] if self.has_bias else 0)
+        every = sample.evenly(8 * _HEAD)
+        weight = sample.weights(every)
+        weight /= max(weight.sum(), 1e-300)
+        total, sums, of_rows = np.zeros(K), np.zeros((n, K)), np.zeros(len(every))
+        for i in range(0, len(every), 1024):
+            part = slice(i, i + 1024)
+            X = sample.stored(every[part])
+            P = _softmax(X @ W[:, :n].T.astype(sample.dtype) + shift)
+            q = P * (1 - P) * weight[part, None]
+            total += q.sum(axis=0)
+            sums += X.T @ q
+            of_rows[part] = q.sum(axis=1)
+        divisor = _positive(total)[:, None]
+        mean = sums.T / divisor - sample.mean
+        second = _gram(lambda part: sample.rows(every[part], head)[:, : len(head)], of_rows)
+        covariance = second - (mean[:, head] * total[:, None]).T @ mean[:, head]
+        square = self._by_row(self.centred.hess_diag(v) - 2 * self.l2 * self.problem.penalised)
+        if self.has_bias:
+            total = square[:, n]
+            divisor = _positive(total)[:, None]
+        variance = square[:, :n] / divisor
+        variance = np.maximum(variance - mean**2, _LEAST_CURVATURE * variance)
+        return Curvature(total, mean, variance, covariance, np.ones(n), head)
 
     def _full(self, v: Array) -> Preconditioner:
         """Make the preconditioner "full" at ``v``."""
@@ -250,51 +283,43 @@ class Preconditioners:
         solve = cholesky_solver(H)
         return self._by_class(lambda G: solve(G.reshape(-1, K * n)).reshape(G.shape))
 
-    def _wide(self, v: Array | None = None) -> Preconditioner:
-        """Make the preconditioner "wide" at ``v``, or with the diagonal of the bound.
+    def _wide_bound(self) -> Preconditioner:
+        """Make the preconditioner "bound" of a wide problem: correlations of some, and a diagonal.
 
-        With the Hessian's diagonal a text (500k, 50k, 20) took 63 passes instead of 90.
+        For a bag of words with N = 100,000 and D = 50,000 the correlations of 64, 256 and 1024
+        features took 215, 167 and 118 passes.
         """
-        inner, K, sample = self.problem, self.n_classes, self.sample
-        penalty = 2 * self.l2 * inner.penalised
-        if sample.bound is None:
-            # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
-            curved = self.centred.hess_diag(inner.zeros()) - penalty
-            sample.bound = curved * (K**2 / (2 * (K - 1)))
-        bound: Any = sample.bound
-        diagonal = _positive(bound + penalty if v is None else self.centred.hess_diag(v))
-        by_row, n = self._by_row(diagonal), inner.n_features
-
-        def divide(G: Array) -> Array:
-            return np.reshape(G.reshape(-1, *by_row.shape) / by_row, G.shape)
-
-        if sample.n_rows < 2 * _HEAD:  # so few that their bound would be singular
-            return self._by_class(divide)
-        head, M = self._head_gram(bound)
+        penalty, K, n = 2 * self.l2 * self.problem.penalised, self.n_classes, self.n_features
+        head, M, bound = self._of_head()
         M = self._damp(M.copy())
         if self.has_bias:
-            head = np.append(head, n)
+            head = np.append(head, n - 1)
+        by_row = self._by_row(_positive(bound + penalty))
         # Only correlations are taken from these rows: a feature may be missing in all of them.
         scale = 1 / np.sqrt(np.einsum("ii->i", M))
         solve_head, root = cholesky_solver(M * scale[:, None] * scale), np.sqrt(by_row[:, head])
 
         def solve(G: Array) -> Array:
-            out = divide(G)
+            out = np.reshape(G.reshape(-1, K, n) / by_row, G.shape)
             roots = np.tile(root, (len(G) // K, 1))
             out[:, head] = solve_head(G[:, head] / roots) / roots
             return out
 
         return self._by_class(solve)
 
-    def _head_gram(self, bound: Array) -> tuple[Array, Array]:
-        """Return the features with the most curvature, and Σ s·T·x̃x̃ᵀ of these; made once."""
-        sample, n = self.sample, self.problem.n_features
+    def _of_head(self) -> tuple[Array, Array, Array]:
+        """Return the features with most curvature, their Σ s·T·x̃x̃ᵀ, and the bound's diagonal."""
+        sample, inner, K = self.sample, self.problem, self.n_classes
         if sample.head is None:
-            curved = self._by_row(bound)[:, :n].sum(axis=0)
-            head = np.sort(np.argsort(curved)[-_HEAD:])
+            # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
+            curved = self.centred.hess_diag(inner.zeros()) - 2 * self.l2 * inner.penalised
+            bound = curved * (K**2 / (2 * (K - 1)))
+            by_feature = self._by_row(curved)[:, : inner.n_features].sum(axis=0)
+            most = _HEAD if sample.n_rows >= 2 * _HEAD else 0  # of few rows M would be singular
+            head = np.sort(np.argsort(by_feature)[len(by_feature) - most :])
             rows = sample.evenly(8 * _HEAD)
             M = _gram(sample.rows(rows, head).__getitem__, sample.weights(rows))
-            sample.head = head, M
+            sample.head = head, M, bound
         return sample.head
 
     def _by_row(self, v: Array) -> Array:
@@ -318,15 +343,19 @@ class Preconditioners:
 
 
 def _probabilities(X: Array, W: Array) -> Array:
-    """Softmax of the rows of X Wᵀ.
+    """Softmax of the rows of X Wᵀ."""
+    return _softmax(X @ W.T.astype(X.dtype))
+
+
+def _softmax(logits: Array) -> Array:
+    """Softmax of rows, in place.
 
     The kernel of `softmax` is four times as fast, but may have to be compiled first.
     """
-    P = X @ W.T.astype(X.dtype)
-    P -= P.max(axis=1, keepdims=True)
-    np.exp(P, out=P)
-    P /= P.sum(axis=1, keepdims=True)
-    return np.asarray(P)
+    logits -= logits.max(axis=1, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=1, keepdims=True)
+    return logits
 
 
 def _positive(diagonal: Array) -> Array:
@@ -343,6 +372,8 @@ def _gram(take: Callable[[slice], Array], weight: Array) -> Array:
     def fill(rows: slice, out: Array) -> None:
         np.multiply(take(rows), scale[rows], out=out)
 
+    if not n:
+        return np.zeros((0, 0))
     M = gram(n_rows, n, first.dtype, fill)
     diagonal = np.einsum("ii->i", M)
     # The squares of features may overflow or underflow in float32 where the features do not.

@@ -39,8 +39,9 @@ class Curvature(NamedTuple):
     total: Array  # (K,) Σ q_k
     mean: Array  # (K, D)
     variance: Array  # (K, D), within the class
-    covariance: Array  # (D, D), within the classes, summed with their weights
+    covariance: Array  # of some features, within the classes, summed with their weights
     scale: Array
+    head: Array | slice  # these features
 
 
 class Sample:
@@ -59,7 +60,7 @@ class Sample:
         # What preconditioners are made of, kept for the next one and for problems that share the
         # sample: see `preconditioners`.
         self.bound: Array | None = None
-        self.head: tuple[Array, Array] | None = None
+        self.head: tuple[Array, Array, Array] | None = None
         self.curvature: Curvature | None = None
         self._X, self._weight = data.sample(max(int(_SAMPLE_BYTES / bytes_a_row), 1000))
         self.n_rows = int(self._X.shape[0])
@@ -76,6 +77,11 @@ class Sample:
     def weights(self, rows: Array) -> Array:
         """s·T of some rows."""
         return np.ones(len(rows)) if self._weight is None else self._weight[rows].astype(float)
+
+    def stored(self, rows: Array) -> Array:
+        """Return some rows as they are, SciPy's CSR where they are sparse."""
+        part: Array = self._X[rows]
+        return part
 
     def rows(self, rows: Array, columns: Array | None = None) -> Array:
         """Copy some rows, the ones of the intercept included, or only some columns of them."""
