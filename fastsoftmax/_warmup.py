@@ -29,7 +29,8 @@ def _dense(dtype: Any) -> None:
     for n_rows, n_features, n_classes in ((1, 1, 2), (128, 512, 200), (1100, 512, 200)):
         X, W = np.zeros((n_rows, n_features), dtype), np.zeros((n_classes, n_features), dtype)
         linear_cross_entropy_value_and_grad(X, W, np.zeros(n_rows, np.int64))
-    gram(1024, 8, dtype, lambda rows, out: out.fill(0))
+    for summed in {np.dtype(dtype), np.dtype(np.float32)}:
+        gram(1024, 8, summed, lambda rows, out: out.fill(0))
 
 
 def _sparse(dtype: Any) -> None:

@@ -61,6 +61,8 @@ def cholesky_solver(M: Array) -> Callable[[Array], Array]:
             factor = scipy.linalg.cho_factor(M, check_finite=False)
             break
         except np.linalg.LinAlgError:
+            if jitter > 1:
+                raise
             jitter *= 100
 
     # SciPy's cho_solve looks at its arguments for longer than it takes to solve for ten classes.

@@ -83,7 +83,7 @@ def minimize(
             begun = task.start(problem.zeros() if start is None else centred.start(*start))
             if state is None:
                 state = begun
-                if state.x.any() and centred.sample.curvature is None:
+                if state.x.any() and not centred.sample.curvatures:
                     state.preconditioner_at = state.x
             elif begun.loss <= state.loss:
                 state = solvers.moved(state, begun, task)

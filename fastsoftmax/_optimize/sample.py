@@ -31,17 +31,17 @@ def worthwhile_mean(rows: Array, weight: Array | None = None) -> Array:
 
 
 class Curvature(NamedTuple):
-    """Where a class curves the loss at some point, with weights q_k of rows; see `preconditioners`.
+    """The curvature of the loss at some point, without the penalty; see `preconditioners`.
 
-    Features are those of x̃ times ``scale`` (D,). Without the penalty, it is the same for any λ.
+    Rows have the weights q_k there, and features are those of x - μ times ``scale`` (D,).
     """
 
     total: Array  # (K,) Σ q_k
     mean: Array  # (K, D)
-    variance: Array  # (K, D), within the class
-    covariance: Array  # of some features, within the classes, summed with their weights
+    variance: Array  # (K, D) of the features about the mean
+    covariance: Array  # Σ_k Σ q_k·(x - μ - m_k)(x - μ - m_k)ᵀ of the features ``head``
     scale: Array
-    head: Array | slice  # these features
+    head: Array | slice
 
 
 class Sample:
@@ -58,10 +58,10 @@ class Sample:
         # How much memory sparse rows take is not known beforehand: one entry in ten is assumed.
         bytes_a_row = problem.n_features * data.dtype.itemsize / (10 if data.is_sparse else 1)
         # What preconditioners are made of, kept for the next one and for problems that share the
-        # sample: see `preconditioners`.
+        # sample: see `curvature.Sums`.
         self.bound: Array | None = None
         self.head: tuple[Array, Array, Array] | None = None
-        self.curvature: Curvature | None = None
+        self.curvatures: dict[float, Curvature] = {}  # the last one for each λ
         self._X, self._weight = data.sample(max(int(_SAMPLE_BYTES / bytes_a_row), 1000))
         self.n_rows = int(self._X.shape[0])
         self.mean = np.zeros(problem.n_features)

@@ -114,8 +114,8 @@ class State:
 class Minimization:
     """What the solvers are given.
 
-    ``preconditioner(None, False)`` gives the first preconditioner, and ``preconditioner(x, False)``
-    one that is close to the curvature at ``x``; with True it may take longer, and be closer. A
+    ``preconditioner`` gives the first preconditioner for None, and for a point x one that is close
+    to the curvature there; with True for its second argument it may take longer, and be closer. A
     point is good enough where ``norm`` of the gradient is at most ``tol`` and the loss has settled.
     ``noise`` is the relative error of the objective's values, none of which is below
     ``lower_bound``.
@@ -177,14 +177,10 @@ def minimize(task: Minimization, state: State, solver: str = "auto") -> State:
 
 
 def minimize_lbfgs(task: Minimization, state: State) -> State:
-    """L-BFGS, whose preconditioner is renewed now and then.
-
-    An earlier version changed to Newton's method where convergence was slow. With preconditioners
-    that follow the iterate this never paid: see `preconditioners`.
-    """
-    solve = task.preconditioner(state.preconditioner_at, state.n_iter >= _SLOW)
+    """L-BFGS, whose preconditioner is renewed now and then."""
+    solve = task.preconditioner(state.preconditioner_at, _last_renewal(state.n_iter) >= _SLOW)
     while task.goes_on(state):
-        if _is_renewal(state):
+        if state.n_iter and _last_renewal(state.n_iter) == state.n_iter:
             solve = task.preconditioner(state.x, state.n_iter >= _SLOW)
             state.preconditioner_at = state.x
         if not _advance(task, state, -_two_loops(state, solve)):
@@ -195,12 +191,12 @@ def minimize_lbfgs(task: Minimization, state: State) -> State:
     return state
 
 
-def _is_renewal(state: State) -> bool:
-    """Whether the iterations are _RENEWAL, times a power of _RENEWAL_GROWTH."""
-    renewal = float(_RENEWAL)
-    while int(renewal) < state.n_iter:
-        renewal *= _RENEWAL_GROWTH
-    return int(renewal) == state.n_iter
+def _last_renewal(n_iter: int) -> int:
+    """Return the iteration of the last renewal, 0 where there was none yet."""
+    last, renewal = 0, float(_RENEWAL)
+    while int(renewal) <= n_iter:
+        last, renewal = int(renewal), renewal * _RENEWAL_GROWTH
+    return last
 
 
 def _two_loops(state: State, solve: Preconditioner) -> Array:

@@ -46,7 +46,6 @@ _IS_OF: dict[Any, Callable[[Any], bool]] = {
     list[float]: lambda value: isinstance(value, list) and all(map(_is_number, value)),
     float: _is_number,
     int: lambda value: type(value) is int and 0 <= value < 1 << 63,
-    bool: lambda value: isinstance(value, bool),
     str: lambda value: isinstance(value, str),
 }
 

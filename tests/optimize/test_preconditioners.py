@@ -1,13 +1,16 @@
 """Preconditioners: how close they are to the inverse Hessian, and the algebra below them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from problems import noisy_problem
 
 from fastsoftmax import SoftmaxObjective, reference
 from fastsoftmax._evaluation import plans
-from fastsoftmax._optimize import minimize, preconditioners
+from fastsoftmax._optimize import minimize
 from fastsoftmax._optimize.coordinates import CentredProblem
+from fastsoftmax._optimize.curvature import Sums, weighted_gram
 from fastsoftmax._optimize.linalg import cholesky_solver, one_blas_thread
 from fastsoftmax._optimize.preconditioners import Preconditioners
 
@@ -27,7 +30,7 @@ def within_factors(solve, centred, v):
 def test_preconditioners_approximate_the_inverse_hessian(kind, fit_intercept, monkeypatch):
     monkeypatch.setattr("fastsoftmax._optimize.preconditioners._FULL_PASSES", 1e9)
     if kind == "wide":
-        monkeypatch.setattr("fastsoftmax._optimize.preconditioners._MAX_FEATURES", 10)
+        monkeypatch.setattr("fastsoftmax._optimize.curvature.MAX_FEATURES", 10)
     X, y = noisy_problem()
     obj = SoftmaxObjective(X, y, l2=1e-3, fit_intercept=fit_intercept)
     centred = CentredProblem(obj.problem)
@@ -80,14 +83,14 @@ def test_rows_that_curve_are_drawn_and_weigh_as_much_as_all():
     problem = SoftmaxObjective(X, y, sample_weight=rng.uniform(0.5, 2, 20_000)).problem
     centred = CentredProblem(problem)
     W = np.array([[-20.0, 0, 0, 0], [20.0, 0, 0, 0]])
-    made = Preconditioners(centred)
-    rows, weight = made._drawn(W, 2000)
+    made = Sums(centred)
+    rows, weight = made.drawn(W, 2000)
     p = 1 / (1 + np.exp(-40 * X[:, 0]))
     every = centred.sample.weights(np.arange(20_000))
     whole = np.sum(every * p * (1 - p)) / every.sum()
     np.testing.assert_allclose(np.sum(weight * (p * (1 - p))[rows]), whole, rtol=0.05)
     assert np.sum(np.abs(X[rows, 0]) < 0.1) > 1000
-    even, weight = made._drawn(0 * W, 2000)
+    even, weight = made.drawn(0 * W, 2000)
     np.testing.assert_array_equal(even, centred.sample.evenly(2000))
     np.testing.assert_allclose(weight.sum(), 1)
 
@@ -98,13 +101,36 @@ def test_gram_and_cholesky(shape, dtype, monkeypatch):
     rng = np.random.default_rng(0)
     X, weight = rng.standard_normal(shape).astype(dtype), rng.random(shape[0])
     expected = (X.astype(float) * weight[:, None]).T @ X
-    found = preconditioners._gram(X.__getitem__, weight)
+    found = weighted_gram(X.__getitem__, weight)
     np.testing.assert_allclose(found, expected, atol=30 * np.finfo(dtype).eps * expected.max())
     monkeypatch.setattr(plans, "n_product_workers", lambda *_: 2)
-    assert np.array_equal(preconditioners._gram(X.__getitem__, weight), found)
+    assert np.array_equal(weighted_gram(X.__getitem__, weight), found)
     scale = np.geomspace(1e-3, 1e3, shape[1])
     M, G = (found + np.eye(shape[1])) * scale[:, None] * scale, rng.standard_normal((4, shape[1]))
     np.testing.assert_allclose(cholesky_solver(M)(G @ M), G, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-100, 1e-30, 1e20, 1e30])
+@pytest.mark.parametrize("solver", minimize.SOLVERS)
+def test_features_of_any_scale_are_fitted(factor, solver):
+    X, y = noisy_problem()
+    scaled = X * np.where(np.arange(X.shape[1]) == 2, factor, 1)
+    losses = [
+        minimize.minimize(SoftmaxObjective(M, y, l2=0).problem, solver=solver, max_iter=200)
+        for M in (X, scaled)
+    ]
+    # The gradient of a feature is as small or large as the feature itself.
+    assert losses[1].state.loss <= losses[0].state.loss * 1.02
+
+
+def test_probabilities_of_many_rows_are_not_in_memory_together():
+    centred = CentredProblem(
+        SoftmaxObjective(np.zeros((20_000, 2)), np.zeros(20_000, int), n_classes=3000).problem
+    )
+    tracemalloc.start()
+    Sums(centred)._curvatures(np.arange(20_000), np.zeros((3000, 3)))
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20  # all of them would take 480 MB
+    tracemalloc.stop()
 
 
 def test_a_singular_matrix_is_made_definite():
@@ -118,9 +144,7 @@ def test_squares_may_lie_beyond_float32(factor):
     scaled = X * np.array([1, factor, 1], np.float32)
     expected = scaled.astype(float).T @ scaled.astype(float)
     np.testing.assert_allclose(
-        np.diag(preconditioners._gram(scaled.__getitem__, np.ones(500))),
-        np.diag(expected),
-        rtol=1e-5,
+        np.diag(weighted_gram(scaled.__getitem__, np.ones(500))), np.diag(expected), rtol=1e-5
     )
 
 
