@@ -189,10 +189,7 @@ def table(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    on = results["machine"]
     lines = [
-        f"{on['cpu']}, {on['threads']} threads, {on['date']}.",
-        "",
         "Seconds of a whole fit, median, each solver in a process of its own and told to stop as "
         "early as it can at a loss at most 1e-6 above the best known, relatively: ours by `tol`, "
         "others by `max_iter`, which was found in a run that watched their iterates. A pass is an "
@@ -203,9 +200,10 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     for name, result in results["problems"].items():
         lines += table(name, result)
+        lines += [f"{result['machine']}.", ""]
     if "batches" in results:
         lines += fit_batches.table(results["batches"])
-    return "\n".join([*lines, machine.foot(on), ""])
+    return "\n".join([*lines, machine.foot(results["machine"]), ""])
 
 
 def write(results: dict[str, Any], target: Path) -> None:
@@ -227,9 +225,11 @@ def main() -> None:
     results: dict[str, Any] = {"problems": {}}
     if target.with_suffix(".json").exists():
         results = json.loads(target.with_suffix(".json").read_text())
-    results["machine"] = machine.description()
+    on = results["machine"] = machine.description()
 
     def keep(name: str, result: dict[str, Any]) -> None:
+        # Problems may be measured one by one, on several machines.
+        result["machine"] = f"{on['cpu']}, {on['threads']} threads, {on['date']}"
         results["problems"][name] = result
         write(results, target)
 
