@@ -83,7 +83,10 @@ def minimize(
             begun = task.start(problem.zeros() if start is None else centred.start(*start))
             if state is None:
                 state = begun
-                if state.x.any() and not centred.sample.curvatures:
+                # Newton's method begins as it does from zero, so that two fits of one step each are
+                # one of two steps, as with scikit-learn's.
+                is_lbfgs = solver != "newton-cg"
+                if is_lbfgs and state.x.any() and not centred.sample.curvatures:
                     state.preconditioner_at = state.x
             elif begun.loss <= state.loss:
                 state = solvers.moved(state, begun, task)
