@@ -7,7 +7,7 @@ import numpy as np
 from fastsoftmax._evaluation.grams import gram
 from fastsoftmax._optimize.coordinates import CentredProblem
 from fastsoftmax._optimize.sample import Curvature
-from fastsoftmax.reference import Array
+from fastsoftmax.reference import Array, softmax
 
 MAX_FEATURES = 2048
 # Features of a wide problem whose correlations are taken into account.
@@ -63,7 +63,7 @@ class Sums:
         sample, inner, K = self.sample, self.problem, self.n_classes
         if sample.head is None:
             # At zero, p(1 - p) is (K - 1)/K² everywhere: ½·x² is what the bound has instead.
-            curved = self.centred.hess_diag(inner.zeros()) - 2 * inner.l2 * inner.penalised
+            curved = self._diagonal(inner.zeros())
             bound = curved * (K**2 / (2 * (K - 1)))
             by_feature = self.by_row(curved)[:, : self.n_features].sum(axis=0)
             most = HEAD if sample.n_rows >= 2 * HEAD else 0  # of few rows M would be singular
@@ -72,6 +72,10 @@ class Sums:
             M = weighted_gram(sample.rows(rows, head).__getitem__, sample.weights(rows))
             sample.head = head, M, bound
         return sample.head
+
+    def _diagonal(self, v: Array) -> Array:
+        """Return the diagonal of the Hessian at ``v`` without the penalty, from all rows."""
+        return self.centred.hess_diag(v) - 2 * self.problem.l2 * self.problem.penalised
 
     def drawn(self, W: Array, count: int) -> tuple[Array, Array]:
         """Draw rows, and return their weights: the more a row curves at W, the likelier it is.
@@ -173,7 +177,7 @@ class Sums:
         total, sums, of_rows = np.zeros(K), np.zeros((n, K)), np.zeros(len(every))
         for part in self._parts(len(every)):
             X = sample.stored(every[part])
-            P = softmax(X @ W[:, :n].T.astype(sample.dtype) + shift)
+            P = softmax(X @ W[:, :n].T.astype(sample.dtype) + shift, axis=1)
             q = P * (1 - P) * weight[part, None]
             total += q.sum(axis=0)
             sums += X.T @ q.astype(sample.dtype)
@@ -182,8 +186,7 @@ class Sums:
         columns = slice(len(head))
         second = weighted_gram(lambda part: sample.rows(every[part], head)[:, columns], of_rows)
         covariance = second - (mean[:, head] * total[:, None]).T @ mean[:, head]
-        penalty = 2 * self.problem.l2 * self.problem.penalised
-        square = self.by_row(self.centred.hess_diag(v) - penalty)
+        square = self.by_row(self._diagonal(v))
         if self.problem.fit_intercept:
             total = np.maximum(square[:, n], 0)
         moment = square[:, :n] / positive(total)[:, None]
@@ -192,19 +195,11 @@ class Sums:
 
 
 def probabilities(X: Array, W: Array) -> Array:
-    """Softmax of the rows of X Wᵀ."""
-    return softmax(X @ W.T.astype(X.dtype))
+    """Softmax of the rows of X Wᵀ.
 
-
-def softmax(logits: Array) -> Array:
-    """Softmax of rows, in place.
-
-    The kernel of `fastsoftmax.softmax` is four times as fast, but may have to be compiled first.
+    The kernel of `fastsoftmax.softmax` is faster than NumPy, but may have to be compiled first.
     """
-    logits -= logits.max(axis=1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
+    return softmax(X @ W.T.astype(X.dtype), axis=1)
 
 
 def positive(diagonal: Array) -> Array:

@@ -33,7 +33,7 @@ QUIET = {"l1_ratios": (0,), "scoring": "neg_log_loss", "use_legacy_attributes": 
     "ignore:The least populated class in y:UserWarning",
 )
 @parametrize_with_checks(
-    [LogisticRegressionCV(Cs=[0.1, 1.0], cv=3, tol=1e-10, max_iter=1000, **QUIET)]
+    [LogisticRegressionCV(Cs=[0.1, 1.0], cv=3, tol=1e-8, max_iter=1000, **QUIET)]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -110,12 +110,12 @@ def test_frequent_features_of_a_wide_problem_are_taken_together(monkeypatch):
     obj = SoftmaxObjective(sparse.csr_array(sparse.hstack([sparse.csr_array(X), rare])), y, l2=1e-4)
     assert Sums(CentredProblem(obj.problem)).is_wide
     passes = {}
-    for head in (16, 1024):
+    for head in (1, 1024):
         monkeypatch.setattr("fastsoftmax._optimize.curvature.HEAD", head)
-        last = minimize.minimize(obj.problem, tol=1e-4, max_iter=1000)
+        last = minimize.minimize(obj.problem, tol=1e-4, max_iter=3000)
         assert last.gradient_norm <= 1e-4
         passes[head] = last.passes
-    assert passes[1024] < passes[16] / 2
+    assert passes[1024] < passes[1] / 2
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 7, 16, 25, 58, 59, 60, 61, 62])
